@@ -1,0 +1,1 @@
+"""Machines reached locally or over SSH."""

@@ -1,20 +1,20 @@
 """The whole exception tree. Only `cli` catches `LlmdeployError`; anything else that escapes is a bug.
 
-    LlmdeployError                 exit code 1; `hint` says what to do next
-    ├── StackError                 the stack file, its variables or its pins are wrong (carries diagnostics)
-    ├── NotBuilt                   valid input that this version cannot carry out
-    ├── StateError                 the state cannot be used
-    │   ├── Locked                 somebody else works on this stack
-    │   ├── StateCorrupt           empty, truncated, foreign or newer state
-    │   └── StalePlan              the world moved since the plan was saved
-    ├── ProviderError              a resource operation failed; `retryable` says whether waiting may help
-    │   ├── NotOwned               something is there that this stack did not make
-    │   └── CommandFailed          a command on a host failed; carries its status and its last lines
-    ├── SecretError                a secret reference cannot be resolved (never contains the secret)
-    ├── PreflightFailed            something is missing before the first effect
-    ├── PromiseBroken              apply would do something else than the plan said
-    ├── ApplyFailed                some resources failed; the others are done
-    └── Interrupted                stopped by the user; exit code 130
+LlmdeployError                 exit code 1; `hint` says what to do next
+├── StackError                 the stack file, its variables or its pins are wrong (carries diagnostics)
+├── NotBuilt                   valid input that this version cannot carry out
+├── StateError                 the state cannot be used
+│   ├── Locked                 somebody else works on this stack
+│   ├── StateCorrupt           empty, truncated, foreign or newer state
+│   └── StalePlan              the world moved since the plan was saved
+├── ProviderError              a resource operation failed; `retryable` says whether waiting may help
+│   ├── NotOwned               something is there that this stack did not make
+│   └── CommandFailed          a command on a host failed; carries its status and its last lines
+├── SecretError                a secret reference cannot be resolved (never contains the secret)
+├── PreflightFailed            something is missing before the first effect
+├── PromiseBroken              apply would do something else than the plan said
+├── ApplyFailed                some resources failed; the others are done
+└── Interrupted                stopped by the user; exit code 130
 """
 
 from __future__ import annotations

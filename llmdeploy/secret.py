@@ -6,6 +6,7 @@ A stack file holds references only: `env:NAME`, `file:PATH` (relative to the sta
 from __future__ import annotations
 
 import hmac
+import os
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -76,3 +77,72 @@ def resolve(ref: str, *, folder: Path, environ: Mapping[str, str]) -> Secret:
             raise SecretError(f"the secret file {path} is empty")
         return Secret(content)
     raise NotBuilt(f"secrets of AWS Secrets Manager cannot be read by this version: {ref}", hint="use env: or file:")
+
+
+class Custody:
+    """Secrets that llmdeploy made itself, as 0600 files of the operator in one 0700 folder.
+
+    Allowed only with local state on the `local` provider; elsewhere secrets must be references.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, name: str) -> Path:
+        """Return where the secret `name` lies or would lie."""
+        return self._folder / name
+
+    def read(self, name: str) -> Secret | None:
+        """Return the secret, or None when there is none.
+
+        Raises:
+            SecretError: it is there and cannot be read.
+        """
+        try:
+            return Secret(self.path(name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SecretError(f"cannot read {self.path(name)}: {error.strerror}") from None
+
+    def keep(self, name: str, value: bytes) -> Path:
+        """Write the secret so that it is whole or absent after a crash; return its path.
+
+        Raises:
+            SecretError: the folder or the file cannot be written.
+        """
+        target = self.path(name)
+        try:
+            write_private(target, value)
+        except OSError as error:
+            raise SecretError(f"cannot write {target}: {error.strerror}", hint="check the rights of that folder") from None
+        return target
+
+    def forget(self, name: str) -> None:
+        """Remove the secret; nothing happens when there is none."""
+        self.path(name).unlink(missing_ok=True)
+
+
+def write_private(target: Path, content: bytes) -> None:
+    """Write `target` atomically and durably as a 0600 file; missing folders are made with 0700."""
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""A serving process, as an inference engine describes it and a host runs it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .secret import SecretRef
+
+
+class _Noun(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Health(_Noun):
+    """When the process is ready: `path` answers 200, and `ready_body` (JSON) posted to `ready_path` answers 200."""
+
+    path: str
+    ready_path: str
+    ready_body: str
+    start_timeout_s: int = 900
+
+
+class Stop(_Noun):
+    """How the process ends: `signal` first, SIGKILL after `timeout_s`."""
+
+    signal: Literal["TERM", "INT"] = "TERM"
+    timeout_s: int = 30
+
+
+class ProcessSpec(_Noun):
+    """What to run.
+
+    argv and env may hold the tokens `{weights}` (folder of the model), `{socket}` (unix socket to listen on), `{cache}`,
+    `{tmp}` and `{home}` (private writable folders); whoever runs the process replaces them. Nothing secret is in them:
+    `secret_env` maps a variable to a reference.
+    """
+
+    argv: tuple[str, ...] = Field(min_length=1)
+    env: dict[str, str] = Field(default_factory=dict[str, str])
+    secret_env: dict[str, SecretRef] = Field(default_factory=dict[str, SecretRef])
+    health: Health
+    stop: Stop = Stop()
+    memory_bytes: int = Field(ge=0, description="memory the process needs: weights, KV cache and its own overhead")

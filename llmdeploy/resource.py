@@ -1,0 +1,227 @@
+"""The desired node: what should exist, and how one resource refers to another's outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, cast, final
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidatorFunctionWrapHandler,
+    WrapSerializer,
+    WrapValidator,
+)
+
+_ADDRESS = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+){1,2}\Z")
+MAX_ADDRESS_LENGTH = 128
+
+Tree = Any
+"""A JSON-like value (dict, list, str, int, float, bool, None) that may also hold `Ref` and `UNKNOWN`."""
+
+
+def check_address(address: str) -> str:
+    """Return `address` when it has the form `type.key[.subkey]` (`[a-z0-9_.-]`, at most 128 characters); else ValueError."""
+    if len(address) > MAX_ADDRESS_LENGTH or not _ADDRESS.match(address):
+        raise ValueError(
+            f'bad address "{address}": expected type.key[.subkey] of [a-z0-9_-], at most {MAX_ADDRESS_LENGTH} characters'
+        )
+    return address
+
+
+@final
+class Unknown:
+    """A value that only apply can tell; shown as "(known after apply)". There is one instance: `UNKNOWN`."""
+
+    def __repr__(self) -> str:
+        return "(known after apply)"
+
+    def __copy__(self) -> Unknown:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Unknown:
+        return self
+
+    def __reduce__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An output of another resource. `output` may be dotted to reach inside: `connection.address`."""
+
+    address: str
+    output: str
+
+    def __str__(self) -> str:
+        return f"{self.address}#{self.output}"
+
+
+T = TypeVar("T")
+
+
+def _let_ref_pass(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    return value if isinstance(value, Ref | Unknown) else handler(value)
+
+
+def _keep_ref(value: object, handler: SerializerFunctionWrapHandler) -> object:
+    return value if isinstance(value, Ref | Unknown) else handler(value)
+
+
+Input = Annotated[T, WrapValidator(_let_ref_pass), WrapSerializer(_keep_ref)]
+"""A field that the layout may fill with a `Ref`. Operations always see the resolved value of type T."""
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Marks a field that cannot change in place. `reason` is the line that the plan shows."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class ReplaceWith:
+    """Marks a `Ref` field: when the resource it points to is replaced, this one is replaced too."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotDiffed:
+    """Marks a field whose change is no change of the resource, such as the connection to its host."""
+
+
+class Spec(BaseModel):
+    """What is wanted. Units live in names (`disk_gib`, `timeout_s`); values are JSON types; secrets are references."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def tree(self) -> dict[str, Tree]:
+        """Return the fields as a tree in which references stay references."""
+        return self.model_dump(mode="python", by_alias=True)
+
+
+class Outputs(BaseModel):
+    """What a resource tells others after it was made. Never a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def tree(self) -> dict[str, Tree]:
+        """Return the fields as a JSON tree."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+@cache
+def markers(spec: type[BaseModel]) -> Mapping[str, tuple[object, ...]]:
+    """Return the `Replace`, `ReplaceWith` and `NotDiffed` markers of each field of `spec`."""
+    kinds = (Replace, ReplaceWith, NotDiffed)
+    found = {name: tuple(m for m in info.metadata if isinstance(m, kinds)) for name, info in spec.model_fields.items()}
+    return {name: marks for name, marks in found.items() if marks}
+
+
+@dataclass(frozen=True)
+class Group:
+    """How members of one group change: in `order`, at most `max_unavailable` at once, stopping when `gate` fails.
+
+    gate, exit and enter name operations of the resource type: `exit` runs before a member leaves service, `enter` after it came
+    back, `gate` decides whether the next one may start.
+    """
+
+    name: str
+    order: int = 0
+    max_unavailable: int = 1
+    gate: str | None = None
+    enter: str | None = None
+    exit: str | None = None
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One desired node of the graph.
+
+    address: `type.key[.subkey]`; provider: the name of the provider that owns the type; values: the spec as a tree with
+    references; depends_on: addresses it must follow besides those it refers to; group: heading under which views show it;
+    path: the part of the stack file it comes from; prevent_destroy: a plan that would delete or replace it is refused.
+    """
+
+    address: str
+    type: str
+    provider: str
+    values: Mapping[str, Tree]
+    depends_on: frozenset[str] = frozenset()
+    group: str = ""
+    path: str = ""
+    prevent_destroy: bool = False
+    rollout: Group | None = None
+    refs: tuple[Ref, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_address(self.address)
+        object.__setattr__(self, "refs", tuple(iter_refs(self.values)))
+
+    @property
+    def dependencies(self) -> frozenset[str]:
+        """Addresses that must be there before this one."""
+        return self.depends_on | {ref.address for ref in self.refs}
+
+
+def as_mapping(tree: Tree) -> Mapping[str, Tree] | None:
+    """Return `tree` when it is a mapping, else None."""
+    return cast("Mapping[str, Tree]", tree) if isinstance(tree, Mapping) else None
+
+
+def as_sequence(tree: Tree) -> Sequence[Tree] | None:
+    """Return `tree` when it is a list or tuple, else None."""
+    return cast("Sequence[Tree]", tree) if isinstance(tree, list | tuple) else None
+
+
+def _children(tree: Tree) -> Iterable[Tree]:
+    mapping = as_mapping(tree)
+    return mapping.values() if mapping is not None else as_sequence(tree) or ()
+
+
+def iter_refs(tree: Tree) -> Iterator[Ref]:
+    """Yield every reference in `tree`."""
+    if isinstance(tree, Ref):
+        yield tree
+        return
+    for child in _children(tree):
+        yield from iter_refs(child)
+
+
+def has_unknown(tree: Tree) -> bool:
+    """Tell whether `tree` holds `UNKNOWN` anywhere."""
+    return isinstance(tree, Unknown) or any(has_unknown(child) for child in _children(tree))
+
+
+def resolve(tree: Tree, outputs: Mapping[str, Mapping[str, Tree]]) -> Tree:
+    """Return `tree` with each reference replaced by the output it names; `UNKNOWN` where that is not known yet.
+
+    outputs maps address to outputs. Tuples become lists, as in JSON.
+    """
+    if isinstance(tree, Ref):
+        return _follow(tree, outputs)
+    if (mapping := as_mapping(tree)) is not None:
+        return {key: resolve(value, outputs) for key, value in mapping.items()}
+    if (sequence := as_sequence(tree)) is not None:
+        return [resolve(value, outputs) for value in sequence]
+    return tree
+
+
+def _follow(ref: Ref, outputs: Mapping[str, Mapping[str, Tree]]) -> Tree:
+    value: Tree = outputs.get(ref.address, UNKNOWN)
+    for part in ref.output.split("."):
+        if isinstance(value, Unknown):
+            return UNKNOWN
+        mapping = as_mapping(value)
+        if mapping is None:
+            raise KeyError(f"{ref} reaches into a value that is no mapping")
+        value = mapping.get(part, UNKNOWN)
+    return value

@@ -14,7 +14,7 @@ Action = Literal["no-op", "create", "update", "replace", "delete"]
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One field of the spec: its dotted path, the value before and after (`UNKNOWN` possible), and whether it forces a replace."""
+    """One field of the spec: dotted path, value before and after (`UNKNOWN` possible), and whether it forces a replace."""
 
     path: str
     before: Tree
@@ -36,6 +36,7 @@ class Change:
 
     before and after are the whole specs (after may hold `UNKNOWN`), fields only what differs. reason is the one line that says
     why (never empty for replace, nor for an update without differing fields). resume: an interrupted create goes on.
+    details: sentences about what happens inside the machine.
     generation: the generation that the object has after the change; it grows when a new object is wanted.
     dependencies: addresses, as stored in state for a later destroy. outputs: those known before apply, `UNKNOWN` otherwise.
     """
@@ -50,6 +51,7 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     drift: tuple[Drift, ...] = ()
     resume: bool = False
+    details: tuple[str, ...] = ()
     generation: int = 1
     dependencies: tuple[str, ...] = ()
     outputs: Mapping[str, Tree] = field(default_factory=dict[str, Tree])

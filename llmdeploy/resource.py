@@ -53,14 +53,26 @@ class Unknown:
 UNKNOWN: Final = Unknown()
 
 
-@dataclass(frozen=True)
+@final
 class Ref:
-    """An output of another resource. `output` may be dotted to reach inside: `connection.address`."""
+    """An output of another resource. `output` may be dotted to reach inside: `connection.address`. Immutable.
 
-    address: str
-    output: str
+    Not a dataclass: pydantic would turn one into a dict when it dumps a spec.
+    """
 
-    def __str__(self) -> str:
+    __slots__ = ("address", "output")
+
+    def __init__(self, address: str, output: str) -> None:
+        self.address: Final = address
+        self.output: Final = output
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and (self.address, self.output) == (other.address, other.output)
+
+    def __hash__(self) -> int:
+        return hash((self.address, self.output))
+
+    def __repr__(self) -> str:
         return f"{self.address}#{self.output}"
 
 

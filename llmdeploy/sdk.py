@@ -1,0 +1,542 @@
+"""The contract of a provider: the only module of llmdeploy that a provider author imports.
+
+A provider says which resources a stack needs (`layout`), reads many of them at once (`refresh`) and owns resource types that
+plan, make, change and remove one kind of thing each. Types hold no state; everything arrives as arguments, and several threads
+may call the same type.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+
+from pydantic import BaseModel
+
+from .change import Action, Change, Drift, FieldChange, compare
+from .errors import CommandFailed, Interrupted, LlmdeployError, NotBuilt, NotOwned, PreflightFailed, ProviderError, SecretError
+from .identity import Identity
+from .manifest import Manifest, WeightFile
+from .policy import Demand, Finding, Policy
+from .prices import CostLine, Prices
+from .process import Health, ProcessSpec, Stop
+from .resource import (
+    UNKNOWN,
+    Group,
+    Input,
+    NotDiffed,
+    Outputs,
+    Ref,
+    Replace,
+    ReplaceWith,
+    Resource,
+    Spec,
+    Tree,
+    Unknown,
+    has_unknown,
+    markers,
+)
+from .secret import Custody, Secret, SecretRef, resolve, write_private
+from .traits import DataFlow, Traits
+
+__all__ = [
+    "UNKNOWN",
+    "Action",
+    "Change",
+    "CommandFailed",
+    "Context",
+    "CostLine",
+    "Custody",
+    "DataFlow",
+    "Demand",
+    "Drift",
+    "Finding",
+    "Fragment",
+    "GatewayRequest",
+    "Group",
+    "Health",
+    "Identity",
+    "Input",
+    "Interrupted",
+    "KeyRequest",
+    "LayoutRequest",
+    "LlmdeployError",
+    "Machine",
+    "ManagedType",
+    "Manifest",
+    "NotBuilt",
+    "NotDiffed",
+    "NotOwned",
+    "Operation",
+    "OperationResult",
+    "Outputs",
+    "PlannedChange",
+    "Policy",
+    "PreflightFailed",
+    "Prices",
+    "Prior",
+    "Problem",
+    "ProcessSpec",
+    "Provider",
+    "ProviderError",
+    "ReadRequest",
+    "ReadResult",
+    "Ref",
+    "Replace",
+    "ReplaceWith",
+    "Resource",
+    "ResourceType",
+    "Run",
+    "Secret",
+    "SecretError",
+    "SecretRef",
+    "ServingRequest",
+    "Spec",
+    "Stop",
+    "StorageRequest",
+    "Timeouts",
+    "Traits",
+    "Tree",
+    "Unknown",
+    "WeightFile",
+    "has_unknown",
+    "read_each",
+    "write_private",
+]
+
+S = TypeVar("S", bound=Spec)
+O = TypeVar("O", bound=Outputs)  # noqa: E741 - S and O stand for Spec and Outputs throughout the contract
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+# --- what operations receive ------------------------------------------------------------------------------------------------
+
+
+class Run:
+    """One run of the command line: what every operation of every resource shares.
+
+    identity: name and lineage of the stack. folder: where the stack file lies; `file:` references start there. custody: the
+    operator's own secret files. environ: the environment that `env:` references read. abort: set when the user wants to stop
+    now; long operations end themselves with `Interrupted` when they see it.
+    """
+
+    def __init__(self, identity: Identity, folder: Path, environ: Mapping[str, str]) -> None:
+        self.identity = identity
+        self.folder = folder
+        self.environ = environ
+        self.custody = Custody(folder / ".llmdeploy" / "secrets")
+        self.abort = threading.Event()
+        self._shared: dict[str, object] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def slug(self) -> str:
+        """`name-lineage8`. Only valid once the lineage is known, that is in every operation that changes something."""
+        if self.identity.slug is None:
+            raise LlmdeployError("this stack has no lineage yet: nothing was applied")
+        return self.identity.slug
+
+    def secret(self, ref: str) -> Secret:
+        """Return the secret behind a reference. Raises SecretError."""
+        return resolve(ref, folder=self.folder, environ=self.environ)
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """Return the object made once per run under `key`, such as a connection. It is closed with the run if it has `close`."""
+        with self._lock:
+            if key not in self._shared:
+                self._shared[key] = make()
+            return cast("T", self._shared[key])
+
+    def close(self) -> None:
+        """Close every shared object."""
+        with self._lock:
+            for item in self._shared.values():
+                close = getattr(item, "close", None)
+                if callable(close):
+                    close()
+            self._shared.clear()
+
+
+class Context:
+    """One operation on one resource.
+
+    token: the same for every try at this address and generation, for APIs that know idempotency tokens. deadline: the monotonic
+    time at which the operation should have given up. `done_steps`: names of the steps that an interrupted try already finished.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        address: str,
+        *,
+        generation: int = 1,
+        token: str = "",
+        timeout_s: float = 3600.0,
+        done_steps: Iterable[str] = (),
+        on_acked: Callable[[str], None] = lambda _id: None,
+        on_step: Callable[[str], None] = lambda _name: None,
+        on_progress: Callable[[str], None] = lambda _message: None,
+    ) -> None:
+        self.run = run
+        self.address = address
+        self.generation = generation
+        self.token = token
+        self.deadline = time.monotonic() + timeout_s
+        self.done_steps = set(done_steps)
+        self._on_acked = on_acked
+        self._on_step = on_step
+        self._on_progress = on_progress
+
+    def acked(self, object_id: str) -> None:
+        """Make durable that the object exists under `object_id`. Call it at once, before any waiting or configuring."""
+        self._on_acked(object_id)
+
+    def step(self, name: str, action: Callable[[], None]) -> None:
+        """Run `action` unless an interrupted try already finished the step `name`; make durable that it is done.
+
+        Put into the name what the step depends on (a digest), so that a changed wish runs it again.
+        """
+        if self.run.abort.is_set():
+            raise Interrupted(f"{self.address}: stopped before {name}")
+        if name in self.done_steps:
+            return
+        action()
+        self.done_steps.add(name)
+        self._on_step(name)
+
+    def progress(self, message: str) -> None:
+        """Tell the user what happens now, in a few words."""
+        self._on_progress(message)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """A resource as state and refresh know it.
+
+    spec and outputs are trees as stored; status is "ok", "tainted" (failed half-way) or "creating" (interrupted; goes on);
+    exists is False when refresh found it gone; drift holds what was found different.
+    """
+
+    address: str
+    id: str
+    spec: Mapping[str, Tree]
+    outputs: Mapping[str, Tree]
+    status: str = "ok"
+    generation: int = 1
+    exists: bool = True
+    drift: tuple[Drift, ...] = ()
+
+    def spec_as(self, model: type[M]) -> M:
+        """Return the stored spec as `model`."""
+        return model.model_validate(self.spec)
+
+
+@dataclass(frozen=True)
+class PlannedChange:
+    """What a type would do: the action, its one-line reason, the differing fields, and sentences for the inside of a machine.
+
+    outputs: those known before apply; every other output is `UNKNOWN` after a create, and stays as it was after an update.
+    """
+
+    action: Action
+    reason: str = ""
+    fields: tuple[FieldChange, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that preflight found missing before the first effect: what, and what to do about it."""
+
+    sentence: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class OperationResult:
+    """What an operation of a type gives back: `data` for the caller, and new `outputs` to store (None: unchanged)."""
+
+    data: Tree = None
+    outputs: Mapping[str, Tree] | None = None
+
+
+Operation = Callable[[Context, Prior, Mapping[str, Tree]], OperationResult]
+"""What verbs and rollouts call by name: inspect, logs, probe, drain, undrain, rotate, revoke."""
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds after which an operation should have given up."""
+
+    create_s: float = 600
+    update_s: float = 600
+    delete_s: float = 600
+
+
+# --- resource types ---------------------------------------------------------------------------------------------------------
+
+
+class ResourceType(ABC, Generic[S, O]):
+    """One kind of thing that can be planned.
+
+    name: first part of every address of this type. spec and outputs: its models. version: of its state entries; `upgrade` turns
+    an older one into the next.
+    """
+
+    name: ClassVar[str]
+    spec: type[S]
+    outputs: type[O]
+    version: ClassVar[int] = 1
+    timeouts: ClassVar[Timeouts] = Timeouts()
+    operations: Mapping[str, Operation] = {}
+
+    def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
+        """Decide what turns `prior` into `values` (resolved as far as known). Pure; the default follows the field markers."""
+        if prior is None:
+            return PlannedChange("create")
+        if not prior.exists:
+            return PlannedChange("create", "it is gone")
+        changes = compare(self._diffed(prior.spec), self._diffed(values))
+        fields = tuple(self._mark(change) for change in changes)
+        reason = next((reason for change in fields if change.replaces and (reason := self._replace_reason(change))), "")
+        if reason:
+            return PlannedChange("replace", reason, fields)
+        if prior.status == "tainted":
+            return PlannedChange("replace", "an earlier operation failed half-way", fields)
+        if prior.status == "creating":
+            return PlannedChange("create", "goes on where it was interrupted", fields)
+        if prior.drift:
+            return PlannedChange("update", "; ".join(drift.sentence for drift in prior.drift), fields)
+        return PlannedChange("update" if fields else "no-op", "", fields)
+
+    def _diffed(self, values: Mapping[str, Tree]) -> dict[str, Tree]:
+        marks = markers(self.spec)
+        return {k: v for k, v in values.items() if not any(isinstance(mark, NotDiffed) for mark in marks.get(k, ()))}
+
+    def _mark(self, change: FieldChange) -> FieldChange:
+        return FieldChange(change.path, change.before, change.after, bool(self._replace_reason(change)))
+
+    def _replace_reason(self, change: FieldChange) -> str:
+        marks = markers(self.spec).get(change.path.split(".", 1)[0], ())
+        return next((mark.reason for mark in marks if isinstance(mark, Replace)), "")
+
+    def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
+        """Return the outputs that are known before the object is made or changed. Never one that could come out differently."""
+        del values, identity
+        return {}
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Return what compliance judges. `values` may hold `UNKNOWN`."""
+        del values
+        return Traits()
+
+    def cost(self, values: Mapping[str, Tree], prices: Prices) -> tuple[CostLine, ...]:
+        """Return the lines of the bill while this resource exists; empty when it costs nothing of its own."""
+        del values, prices
+        return ()
+
+    def upgrade(self, version: int, entry: dict[str, Tree]) -> dict[str, Tree]:
+        """Turn a state entry's `{"spec": ..., "outputs": ...}` of schema `version` into that of `version + 1`. Pure."""
+        del entry
+        raise LlmdeployError(
+            f"{self.name}: no upgrade from schema version {version}", hint="use the version that wrote this state"
+        )
+
+
+class ManagedType(ResourceType[S, O]):
+    """One kind of thing that can be made.
+
+    Every operation must be safe to repeat: after a crash the same call comes again with the same token and the finished steps.
+    """
+
+    resumable: ClassVar[bool] = True
+    """A failed or interrupted create goes on with the next apply; False: it is removed and made anew."""
+
+    @abstractmethod
+    def create(self, ctx: Context, spec: S) -> O:
+        """Make it. Call `ctx.acked(id)` as soon as something exists, and split long work into `ctx.step`s."""
+
+    @abstractmethod
+    def update(self, ctx: Context, prior: Prior, spec: S) -> O:
+        """Change it in place, or repair what `prior.drift` names."""
+
+    @abstractmethod
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        """Remove it; succeeds when it is already gone or only half there."""
+
+    def read(self, run: Run, prior: Prior) -> ReadResult:
+        """Look at one live object. Only called through `read_each`; types of a provider with a batched refresh leave it out."""
+        del run
+        return ReadResult(prior.address)
+
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """Return what is missing for a create or update, without any effect. `values` may hold `UNKNOWN`."""
+        del run, values, prior
+        return ()
+
+
+# --- refresh ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """Look at this object."""
+
+    type: str
+    prior: Prior
+
+
+@dataclass(frozen=True)
+class ReadResult:
+    """What was seen. exists: it is there at all; outputs: fresh ones (None: as stored); drift: what differs from what was made.
+
+    error: it could not be told, and why; then nothing else counts, and no change is planned from it.
+    """
+
+    address: str
+    exists: bool = True
+    outputs: Mapping[str, Tree] | None = None
+    drift: tuple[Drift, ...] = ()
+    error: str = ""
+
+
+def read_each(types: Mapping[str, ResourceType[Any, Any]], run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
+    """Refresh by calling each type's `read`: enough for a provider whose API has no batch."""
+    for request in requests:
+        kind = types[request.type]
+        yield kind.read(run, request.prior) if isinstance(kind, ManagedType) else ReadResult(request.prior.address)
+
+
+# --- layout -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KeyRequest:
+    """One API key of the stack file."""
+
+    name: str
+    principal: str
+    recipient: str | None
+    requests_per_minute: int
+    concurrency: int
+    max_age_days: int
+    allow_fallback: bool
+
+
+@dataclass(frozen=True)
+class GatewayRequest:
+    """What clients see: name and port they call, own certificate (references) or None for a CA of the stack's own."""
+
+    domain: str | None
+    port: int
+    tls_cert: str | None
+    tls_key: str | None
+    sticky: str
+    log_retention_days: int
+
+
+@dataclass(frozen=True)
+class StorageRequest:
+    """How weights lie on disk: encryption ("auto", "luks2", "gocryptfs", "none"), key reference, and what destroy does."""
+
+    encryption: str
+    device: str | None
+    unlock: str | None
+    key: str | None
+    on_destroy: str
+
+
+@dataclass(frozen=True)
+class ServingRequest:
+    """What to serve: the engine, where its runtime comes from, its process, the model's files, and the name clients pass."""
+
+    engine: str
+    version: str
+    runtime: str
+    requirements: str
+    process: ProcessSpec
+    manifest: Manifest
+    served_name: str
+
+
+@dataclass(frozen=True)
+class LayoutRequest:
+    """What a provider needs to lay a stack out."""
+
+    stack: str
+    config: BaseModel
+    region: str | None
+    replicas: int
+    machines_per_replica: int
+    gpu: str | None
+    gpus_per_machine: int
+    policy: Policy
+    serving: ServingRequest
+    storage: StorageRequest
+    gateway: GatewayRequest
+    keys: tuple[KeyRequest, ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that the core puts host resources on: its key in addresses, its connection, its GPUs, the replica it serves."""
+
+    key: str
+    host: Ref
+    gpu_indices: tuple[int, ...] = ()
+    replica: str = "0"
+    node_rank: int = 0
+    nodes: int = 1
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A provider's part of the graph.
+
+    machines: where the core adds host resources. front: the name clients call when the stack file gives no domain. key_store:
+    how keys reach their principals ("file" on the operator's machine). custody: whether generated secrets may lie in the
+    operator's own files. serves: the provider brings its own serving resources; then `outputs` holds the stack's outputs.
+    """
+
+    resources: tuple[Resource, ...]
+    machines: tuple[Machine, ...] = ()
+    front: str = "localhost"
+    key_store: str = "file"
+    custody: bool = False
+    serves: bool = False
+    outputs: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+
+
+class Provider(Protocol):
+    """A door to machines. Registered as an entry point of the group `llmdeploy.providers`, under its `name`.
+
+    Config validates the body of the provider's key in the stack file; it holds no secrets, only references.
+    """
+
+    @property
+    def name(self) -> str:
+        """The key under `provider:` in the stack file."""
+        ...
+
+    @property
+    def Config(self) -> type[BaseModel]:
+        """Model of the body of that key."""
+        ...
+
+    @property
+    def types(self) -> Mapping[str, ResourceType[Any, Any]]:
+        """The resource types that this provider owns, by name."""
+        ...
+
+    def layout(self, request: LayoutRequest) -> Fragment:
+        """Say which resources the stack needs. Pure."""
+        ...
+
+    def refresh(self, run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
+        """Look at many objects, with as few calls as there are kinds and machines. One result per request, in any order."""
+        ...

@@ -294,6 +294,8 @@ class ResourceType(ABC, Generic[S, O]):
     version: ClassVar[int] = 1
     timeouts: ClassVar[Timeouts] = Timeouts()
     operations: Mapping[str, Operation] = {}
+    holds_data: ClassVar[bool] = False
+    """It holds what is costly to bring again: destroy can be asked to keep it, with all that it stands on."""
 
     def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
         """Decide what turns `prior` into `values` (resolved as far as known). Pure; the default follows the field markers."""

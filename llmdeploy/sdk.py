@@ -294,6 +294,8 @@ class ResourceType(ABC, Generic[S, O]):
     version: ClassVar[int] = 1
     timeouts: ClassVar[Timeouts] = Timeouts()
     operations: Mapping[str, Operation] = {}
+    changing_outputs: ClassVar[frozenset[str]] = frozenset()
+    """Outputs that an update in place may change; all others stay as they are or are predicted."""
     holds_data: ClassVar[bool] = False
     """It holds what is costly to bring again: destroy can be asked to keep it, with all that it stands on."""
 

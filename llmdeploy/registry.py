@@ -1,0 +1,64 @@
+"""Finds installed providers. Built-in ones come through the same door as everybody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from pydantic import BaseModel
+
+from .diagnostics import nearest
+from .errors import LlmdeployError
+from .sdk import Provider, ResourceType
+
+GROUP = "llmdeploy.providers"
+
+
+class Registry:
+    """Providers by name, loaded when they are asked for."""
+
+    def __init__(self, given: Mapping[str, Provider] | None = None) -> None:
+        """Use the installed providers and, before them, those of `given`."""
+        self._loaded: dict[str, Provider] = dict(given or {})
+        self._entry_points = {point.name: point for point in entry_points(group=GROUP)}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all providers."""
+        return tuple(sorted({*self._loaded, *self._entry_points}))
+
+    def provider(self, name: str) -> Provider:
+        """Return the provider `name`.
+
+        Raises:
+            LlmdeployError: it is not installed, or its package cannot be imported.
+        """
+        if name not in self._loaded:
+            if name not in self._entry_points:
+                hint = nearest(name, self.names()) or "pip install -e . from the checkout, or install the provider's package"
+                raise LlmdeployError(f'no provider "{name}" is installed', hint=hint)
+            try:
+                self._loaded[name] = self._entry_points[name].load()
+            except ImportError as error:
+                package = self._entry_points[name].value
+                raise LlmdeployError(
+                    f'the provider "{name}" cannot be loaded from {package}: {error}', hint="reinstall it"
+                ) from error
+        return self._loaded[name]
+
+    def configs(self) -> dict[str, type[BaseModel]]:
+        """Return the Config model of every installed provider."""
+        return {name: self.provider(name).Config for name in self.names()}
+
+    def types(self, providers: Iterable[str]) -> dict[str, ResourceType[Any, Any]]:
+        """Return the resource types of `providers` by name.
+
+        Raises:
+            LlmdeployError: two of them claim one name for different types.
+        """
+        found: dict[str, ResourceType[Any, Any]] = {}
+        for provider in sorted(set(providers)):
+            for name, kind in self.provider(provider).types.items():
+                if found.setdefault(name, kind) is not kind:
+                    raise LlmdeployError(f'two providers bring different types named "{name}"; one of them is {provider}')
+        return found

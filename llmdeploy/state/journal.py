@@ -1,0 +1,150 @@
+"""Records of what is being done, made durable before and while it is done.
+
+A run that is killed leaves its journal; the next one folds it over the last state. Each record is one line: CRC-32, a space, and
+JSON with a growing `seq`. A torn last line is dropped; a bad line before good ones means damage and is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from zlib import crc32
+
+from ..errors import StateCorrupt
+from ..resource import Tree
+from ..secret import sync_folder
+from .model import Entry, State
+
+Record = Mapping[str, Tree]
+"""`kind` is one of:
+    begin   {lineage, stack, serial}            a run on this state began
+    intent  {entry, action}                     this entry is about to be created, updated or deleted
+    acked   {address, id}                       the object exists under this id
+    step    {address, name}                     one step of its creation is done
+    done    {entry}                             it is as the entry says
+    failed  {entry}                             it stayed half-way; the entry says what is known
+    gone    {address}                           it does not exist any more
+    outputs {outputs}                           the stack's outputs
+"""
+
+
+class Journal:
+    """An append-only file. `append` is durable when it returns; concurrent appends share one fsync."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._pending: list[bytes] = []
+        self._seq = 0
+        self._durable = 0
+        self._buffer_lock = Lock()
+        self._write_lock = Lock()
+        self._descriptor: int | None = None
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write records in order and make them durable."""
+        with self._buffer_lock:
+            for record in records:
+                self._seq += 1
+                self._pending.append(_line({"seq": self._seq, **record}))
+            mine = self._seq
+        with self._write_lock:
+            if self._durable >= mine:
+                return
+            with self._buffer_lock:
+                batch, upto = b"".join(self._pending), self._seq
+                self._pending.clear()
+            self._write(batch)
+            self._durable = upto
+
+    def _write(self, batch: bytes) -> None:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            sync_folder(self._path.parent)
+        view = memoryview(batch)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        os.fsync(self._descriptor)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what the file holds.
+
+        Raises:
+            StateCorrupt: a line before the last is damaged.
+        """
+        try:
+            lines = self._path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        found: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, 1):
+            record = _parse(line)
+            if record is not None:
+                found.append(record)
+            elif any(_parse(later) for later in lines[number:]):
+                raise StateCorrupt(f"{self._path}:{number} is damaged", hint="restore the file from a backup of this folder")
+        self._seq = max((int(record["seq"]) for record in found), default=0)
+        return found
+
+    def clear(self) -> None:
+        """Remove the file: its records are in the state now."""
+        self.close()
+        self._path.unlink(missing_ok=True)
+        sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        """Close the file and keep it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _line(record: Record) -> bytes:
+    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+    return b"%08x %s\n" % (crc32(text), text)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    check, _, text = line.partition(b" ")
+    if len(check) != 8 or check != b"%08x" % crc32(text):
+        return None
+    return json.loads(text)
+
+
+def fold(state: State, records: Sequence[Record]) -> State:
+    """Return the state after `records`.
+
+    An intent without its end leaves the entry as "creating" (for a create), or as it was (for an update or delete, which are
+    planned again from what refresh finds).
+    """
+    entries = dict(state.entries)
+    outputs = dict(state.outputs)
+    for record in records:
+        _apply(record, entries, outputs)
+    changed = entries != state.entries or outputs != state.outputs
+    return State(state.lineage, state.stack, state.serial + changed, entries, outputs)
+
+
+def _apply(record: Record, entries: dict[str, Entry], outputs: dict[str, Tree]) -> None:
+    match record["kind"]:
+        case "intent" if record["action"] == "create":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry.model_copy(update={"status": "creating"})
+        case "done" | "failed":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry
+        case "acked":
+            entries[record["address"]] = entries[record["address"]].model_copy(update={"id": record["id"]})
+        case "step":
+            entry = entries[record["address"]]
+            entries[entry.address] = entry.model_copy(update={"steps": (*entry.steps, record["name"])})
+        case "gone":
+            entries.pop(record["address"], None)
+        case "outputs":
+            outputs.clear()
+            outputs.update(record["outputs"])
+        case _:
+            pass

@@ -117,18 +117,30 @@ M = TypeVar("M", bound=BaseModel)
 # --- what operations receive ------------------------------------------------------------------------------------------------
 
 
+def _no_generator(location: str) -> Mapping[str, bytes]:
+    raise LlmdeployError(f"this run cannot write the model {location} itself", hint="pass `generate` to Run")
+
+
 class Run:
     """One run of the command line: what every operation of every resource shares.
 
     identity: name and lineage of the stack. folder: where the stack file lies; `file:` references start there. custody: the
     operator's own secret files. environ: the environment that `env:` references read. abort: set when the user wants to stop
-    now; long operations end themselves with `Interrupted` when they see it.
+    now; long operations end themselves with `Interrupted` when they see it. generate: the files, by path, of a model that
+    llmdeploy writes itself, from the `location` of its manifest.
     """
 
-    def __init__(self, identity: Identity, folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        folder: Path,
+        environ: Mapping[str, str],
+        generate: Callable[[str], Mapping[str, bytes]] = _no_generator,
+    ) -> None:
         self.identity = identity
         self.folder = folder
         self.environ = environ
+        self.generate = generate
         self.custody = Custody(folder / ".llmdeploy" / "secrets")
         self.abort = threading.Event()
         self._shared: dict[str, object] = {}
@@ -466,6 +478,7 @@ class ServingRequest:
     process: ProcessSpec
     manifest: Manifest
     served_name: str
+    token: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+"""Profiles: what they force before anything is planned (`resolve`), and whether the graph keeps to it (`check`).
+
+A control judges traits, never type names. The word that people expect at the end is never printed: a pass is evidence about one
+setting, nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from ..change import Change
+from ..policy import Demand, Finding, Policy
+from ..traits import Traits
+
+PROFILES = ("none", "airgapped", "hipaa", "gdpr", "pci-dss", "soc2", "eu-ai-act")
+
+
+@dataclass(frozen=True)
+class Control:
+    """One check: which profiles demand it, what it says, the way out, and the judgement of one resource's traits."""
+
+    id: str
+    profiles: frozenset[str]
+    demand: str
+    refused: str
+    path: str
+    way_out: str
+    violated: Callable[[Traits], bool]
+
+
+CONTROLS = (
+    Control(
+        id="ENC-01",
+        profiles=frozenset({"airgapped", "hipaa", "gdpr", "pci-dss", "soc2"}),
+        demand="weights lie on encrypted storage",
+        refused="stores data unencrypted",
+        path="storage.encryption",
+        way_out="storage: {encryption: auto}",
+        violated=lambda traits: traits.at_rest == "plain",
+    ),
+    Control(
+        id="ENC-03",
+        profiles=frozenset({"airgapped", "hipaa", "gdpr", "pci-dss", "soc2"}),
+        demand="the storage key does not lie in clear beside the data",
+        refused="keeps its generated key as a file on this machine, beside the data it protects",
+        path="storage.key",
+        way_out='storage: {key: "env:NAME"} or {key: "file:PATH"} with the key kept elsewhere',
+        violated=lambda traits: traits.at_rest == "encrypted" and traits.custody == "operator-file",
+    ),
+    Control(
+        id="SUP-02",
+        profiles=frozenset({"airgapped", "hipaa", "pci-dss"}),
+        demand="everything that is installed is pinned",
+        refused="installs something that is not pinned",
+        path="model",
+        way_out="llmdeploy lock, and commit stack.lock.yaml",
+        violated=lambda traits: traits.pinned is False,
+    ),
+)
+
+
+def resolve(profiles: Iterable[str]) -> Policy:
+    """Return what the profiles force together. The order of `profiles` never matters."""
+    named = sorted(set(profiles) - {"none"})
+    demands = [
+        Demand(control.id, profile, control.demand)
+        for control in CONTROLS
+        for profile in [next((name for name in named if name in control.profiles), "")]
+        if profile
+    ]
+    return Policy(tuple(named), tuple(demands))
+
+
+def check(changes: Sequence[Change], policy: Policy) -> tuple[Finding, ...]:
+    """Judge what will exist after the changes. Deleted resources are not judged."""
+    controls = [control for control in CONTROLS if policy.demand(control.id)]
+    return tuple(
+        Finding(control.id, "fail", control.refused, change.address, ", ".join(policy.profiles), control.path, control.way_out)
+        for change in changes
+        if change.action != "delete"
+        for control in controls
+        if control.violated(change.traits)
+    )

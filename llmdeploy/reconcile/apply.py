@@ -123,9 +123,15 @@ class Apply:
                 waiting += self._schedule.ready()
                 continue
             try:
-                jobs.append(self._prepare(node, change))
+                job = self._prepare(node, change)
             except (LlmdeployError, ValueError, KeyError) as error:
                 self._fail(node, change.action, error, 0.0)
+                continue
+            if job is None:
+                self._settle(node, change)
+                waiting += self._schedule.ready()
+            else:
+                jobs.append(job)
         records = [*self._records, *(self._intent(job) for job in jobs)]
         self._records = []
         if records:
@@ -136,7 +142,8 @@ class Apply:
             pool.submit(self._work, job)
         return waiting
 
-    def _prepare(self, node: Node, change: Change) -> _Job:
+    def _prepare(self, node: Node, change: Change) -> _Job | None:
+        """Return what to do now that everything below is known; None when the known values make the update unnecessary."""
         kind = self._types[change.type]
         entry = self._entries.get(node.address)
         if node.phase == "delete":
@@ -145,11 +152,18 @@ class Apply:
             return _Job(node, change, kind, "delete", entry, entry.spec, time.monotonic())
         values = resolve(self._resources[node.address].values, self._outputs())
         fits(change.after, values, node.address)
-        action: Action = "create" if change.action == "replace" or entry is None else change.action
-        entry = self._wanted(change, entry) if action == "create" or entry is None else entry
-        return _Job(node, change, kind, action, entry, values, time.monotonic())
+        if change.action == "update" and entry is not None:
+            planned = kind.plan(replace(prior_of(entry), drift=change.drift), values)
+            if planned.action == "no-op":
+                return None
+            if planned.action != "update":
+                raise PromiseBroken(f"{node.address}: the plan said update, now it would be {planned.action}: {planned.reason}")
+            return _Job(node, change, kind, "update", entry, values, time.monotonic())
+        entry = self._wanted(change, entry, values)
+        self._entries[node.address] = entry
+        return _Job(node, change, kind, "create", entry, values, time.monotonic())
 
-    def _wanted(self, change: Change, entry: Entry | None) -> Entry:
+    def _wanted(self, change: Change, entry: Entry | None, values: Mapping[str, Tree]) -> Entry:
         """Return the entry that a create begins with; a resumed one keeps its id and its finished steps."""
         resource = self._resources[change.address]
         base = entry if entry and change.resume else Entry(address=change.address, type=change.type, provider=change.provider)
@@ -159,7 +173,7 @@ class Apply:
                 "version": self._types[change.type].version,
                 "generation": change.generation,
                 "status": "creating",
-                "spec": resolve(resource.values, self._outputs()),
+                "spec": dict(values),
                 "dependencies": change.dependencies,
                 "prevent_destroy": resource.prevent_destroy,
             }
@@ -321,8 +335,9 @@ class Apply:
         whole = not (self._outcome.failed or self._outcome.stopped)
         outputs = resolve(self._plan.outputs, self._outputs()) if whole else self._state.outputs
         changed = self._entries != self._state.entries or outputs != self._state.outputs
-        kept = {} if has_unknown(outputs) else outputs
-        state = replace(self._state, serial=self._state.serial + changed, entries=self._entries, outputs=kept)
+        if has_unknown(outputs):
+            raise PromiseBroken("an output of the stack is still unknown after everything was applied")
+        state = replace(self._state, serial=self._state.serial + changed, entries=self._entries, outputs=outputs)
         self._store.write(state)
         self._outcome.state = state
         return self._outcome

@@ -1,0 +1,411 @@
+"""The composition root: the one place where the stages meet.
+
+A `Project` is a folder with a state: destroy, show, status, logs and keys need no more. A `Desired` is what a stack file asks
+for, up to the graph. `make_plan` brings the two together, `apply_plan` carries the plan out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+
+from . import __version__, blueprint, compliance, sizing, sources
+from . import pins as lockfile
+from .change import Change
+from .diagnostics import Diagnostic
+from .errors import LlmdeployError, NotBuilt, PreflightFailed, StackError, StateError
+from .event import Emit
+from .graph import Graph
+from .identity import Identity
+from .pins import Pins
+from .plan import Mode, Plan
+from .policy import Policy
+from .reconcile.apply import Apply, Outcome
+from .reconcile.diff import diff
+from .reconcile.refresh import prior_of, refresh
+from .registry import Registry
+from .resource import Resource, Tree
+from .sdk import Context, ManagedType, OperationResult, Provider, ReadResult, ResourceType, Run
+from .serving import engine as serving_engine
+from .sources import ResolvedModel
+from .stack import load as stack_load
+from .stack.load import Loaded
+from .state.local import LocalStore
+from .state.model import Entry, State
+from .state.upgrade import upgrade
+
+STATE_FOLDER = ".llmdeploy"
+LOCK_FILE = "stack.lock.yaml"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the user gave: the stack file or its folder, variables, and the environment."""
+
+    path: Path
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+    var_files: tuple[Path, ...] = ()
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the stack file: state and references start there."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a stack file asks for: the file itself, its pins, policy, graph, outputs, and sentences for the plan."""
+
+    loaded: Loaded
+    pins: Pins | None
+    policy: Policy
+    graph: Graph
+    outputs: Mapping[str, Tree]
+    provider: Provider
+    summary: Mapping[str, tuple[str, ...]]
+    warnings: tuple[str, ...]
+
+
+# --- desired ----------------------------------------------------------------------------------------------------------------
+
+
+def load(inputs: Inputs, registry: Registry) -> Loaded:
+    """Read the stack file. Raises StackError with every finding and its place."""
+    return stack_load.load(
+        inputs.path,
+        providers=registry.configs(),
+        variables=inputs.variables,
+        var_files=inputs.var_files,
+        environ=inputs.environ,
+        version=__version__,
+    )
+
+
+def desire(inputs: Inputs, registry: Registry) -> Desired:
+    """Read the stack file and its pins, and lay the stack out up to the graph. Touches nothing.
+
+    Raises:
+        StackError: the file is wrong, or asks for pairs that cannot be.
+        NotBuilt: it asks for something valid that this version cannot build.
+    """
+    loaded = load(inputs, registry)
+    stack = loaded.stack
+    blueprint.refuse_unbuilt(loaded)
+    pins = lockfile.read(loaded.folder / LOCK_FILE)
+    policy = compliance.resolve(stack.compliance.profiles)
+    provider = registry.provider(stack.provider.name)
+    model = resolve_model(loaded, pins, inputs.environ)
+    engine = serving_engine(stack.engine.name)
+    with _placed(loaded):
+        size = sizing.choose(
+            context=blueprint.context_of(stack.model.context, model.config),
+            concurrency=stack.model.concurrency,
+            replicas=stack.replicas,
+            config=model.config,
+            manifest=model.manifest,
+            gpu=stack.hardware.gpu,
+            quant=stack.model.quant,
+            engine=engine,
+        )
+        request = blueprint.layout_request(loaded, policy, model, size, engine)
+        built = blueprint.build(request, provider, registry.types([provider.name]))
+    pinned = pins is not None and _pins_hold(pins, model)
+    return Desired(
+        loaded=loaded,
+        pins=pins,
+        policy=policy,
+        graph=built.graph,
+        outputs=built.outputs,
+        provider=provider,
+        summary={
+            "Sizing": tuple(size.explanation),
+            "Compliance": _compliance_lines(policy, loaded),
+        },
+        warnings=(*(str(w) for w in loaded.warnings), *model.notes, *_pin_warnings(pinned, model), *_key_warnings(loaded)),
+    )
+
+
+def resolve_model(loaded: Loaded, pins: Pins | None, environ: Mapping[str, str]) -> ResolvedModel:
+    """Return the model's files: from the lock file when it pins this model, else from where the model comes from."""
+    model = loaded.stack.model
+    return sources.resolve_model(
+        model.id,
+        revision=model.revision,
+        variant=model.variant,
+        environ=environ,
+        folder=loaded.folder,
+        safetensors_only=bool(compliance.resolve(loaded.stack.compliance.profiles).profiles),
+        pinned=pins.model if pins and pins.model and pins.model.id == model.id else None,
+    )
+
+
+@contextmanager
+def _placed(loaded: Loaded) -> Generator[None]:
+    """Give an error that names a part of the stack file its place."""
+    try:
+        yield
+    except LlmdeployError as error:
+        path = str(getattr(error, "path", ""))
+        if isinstance(error, StackError) or not path:
+            raise
+        found = Diagnostic("error", error.message, loaded.source.place(path), path, error.hint)
+        raise StackError(f"{found}\n1 error", diagnostics=[found]) from None
+
+
+def _pins_hold(pins: Pins, model: ResolvedModel) -> bool:
+    return pins.model is not None and sources.pinned_digest(pins.model) == model.manifest.digest
+
+
+def _pin_warnings(pinned: bool, model: ResolvedModel) -> tuple[str, ...]:
+    if pinned or model.manifest.kind == "generated":
+        return ()
+    return (f"the model's files are not pinned ({LOCK_FILE} is missing or older): run `llmdeploy lock` and commit it",)
+
+
+def _key_warnings(loaded: Loaded) -> tuple[str, ...]:
+    return () if loaded.stack.keys else ("no `keys:` in the stack file: nobody will be able to call the endpoint",)
+
+
+def _compliance_lines(policy: Policy, loaded: Loaded) -> tuple[str, ...]:
+    if not policy.profiles:
+        return ("no profile",)
+    demands = [f"{demand.control} ({demand.profile}): {demand.sentence}" for demand in policy.demands]
+    residency = loaded.stack.compliance.residency
+    return ("profiles: " + ", ".join(policy.profiles), *demands, *([f"residency: {residency}"] if residency else []))
+
+
+# --- project ----------------------------------------------------------------------------------------------------------------
+
+
+class Project:
+    """A folder with a state, and the providers that own what is in it."""
+
+    def __init__(self, folder: Path, registry: Registry, environ: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.registry = registry
+        self.environ = environ
+        self.store = LocalStore(folder / STATE_FOLDER)
+
+    @contextmanager
+    def lock(self, operation: str, timeout_s: float = 0.0) -> Generator[None]:
+        """Hold the stack's lock. See `Store.lock`."""
+        with self.store.lock(operation, timeout_s):
+            yield
+
+    def state(self) -> State | None:
+        """Return the state with every entry at its type's present version, or None when nothing was ever applied."""
+        state = self.store.read()
+        return upgrade(state, self.types(state)) if state else None
+
+    def need_state(self) -> State:
+        """Return the state. Raises StateError when nothing was ever applied."""
+        state = self.state()
+        if state is None:
+            raise StateError(f"nothing was applied from {self.folder} yet", hint="llmdeploy apply")
+        return state
+
+    def types(self, state: State | None, *more: str) -> dict[str, ResourceType[Any, Any]]:
+        """Return the types of every provider that the state knows, and of `more`."""
+        names = {entry.provider for entry in state.entries.values()} if state else set[str]()
+        return self.registry.types({*names, *more})
+
+    @contextmanager
+    def run(self, identity: Identity) -> Generator[Run]:
+        """Open a run and close what it shares."""
+        run = Run(identity, self.folder, self.environ)
+        run.generate = sources.generate
+        try:
+            yield run
+        finally:
+            run.close()
+
+    def refresh(self, state: State, run: Run) -> dict[str, ReadResult]:
+        """Look at everything that the state knows."""
+        names = {entry.provider for entry in state.entries.values()}
+        return refresh(state, {name: self.registry.provider(name) for name in sorted(names)}, run)
+
+
+def make_plan(
+    project: Project,
+    desired: Desired | None,
+    run: Run,
+    state: State | None,
+    *,
+    keep_data: bool = False,
+    force_replace: Collection[str] = (),
+) -> Plan:
+    """Compare what is desired (None: nothing, to destroy) with what exists.
+
+    Raises:
+        StackError: a compliance profile refuses the plan.
+        LlmdeployError: it would destroy what is marked `prevent_destroy`, or something could not be read.
+    """
+    old = state or State(lineage="", stack=run.identity.name)
+    types = project.types(state, *([desired.provider.name] if desired else []))
+    reads = project.refresh(old, run)
+    if desired is None:
+        kept = keep_addresses(old, types) if keep_data else frozenset[str]()
+        entries = {address: entry for address, entry in old.entries.items() if address not in kept}
+        changes = diff(Graph([]), replace(old, entries=entries), reads, types, run.identity)
+        return _plan("destroy", run, old, changes, kept=tuple(sorted(kept)))
+    changes = diff(desired.graph, old, reads, types, run.identity, force_replace=force_replace)
+    findings = compliance.check(changes, desired.policy)
+    plan = _plan("apply", run, old, changes, desired=desired)
+    notes = [f"{change.address}: {note}" for change in changes if change.action != "delete" for note in change.traits.notes]
+    plan = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
+    if findings:
+        raise StackError(_refusal(plan, desired), diagnostics=findings)
+    return plan
+
+
+def _plan(
+    mode: Mode,
+    run: Run,
+    state: State,
+    changes: Sequence[Change],
+    *,
+    desired: Desired | None = None,
+    kept: tuple[str, ...] = (),
+) -> Plan:
+    provider = desired.loaded.stack.provider if desired else None
+    lock = desired.loaded.folder / LOCK_FILE if desired else None
+    settled = all(change.action == "no-op" for change in changes)
+    return Plan(
+        stack=run.identity.name,
+        mode=mode,
+        identity=run.identity,
+        serial=state.serial,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        stack_sha256=desired.loaded.sha256 if desired else "",
+        lock_sha256=sha256(lock.read_bytes()).hexdigest() if lock and lock.exists() else "",
+        changes=tuple(changes),
+        resources=tuple(desired.graph) if desired else (),
+        provider_configs={provider.name: provider.config.model_dump(mode="json")} if provider else {},
+        outputs=desired.outputs if desired else {},
+        summary=desired.summary if desired else {},
+        kept=kept,
+        outputs_changed=settled and desired is not None and blueprint.resolved(desired.outputs, state) != state.outputs,
+    )
+
+
+def _refusal(plan: Plan, desired: Desired) -> str:
+    lines = [
+        f"{desired.loaded.source.place(finding.path) or desired.loaded.path}: error: {finding.control} ({finding.citation}): "
+        f"{finding.address} {finding.sentence} ({finding.way_out})"
+        for finding in plan.findings
+    ]
+    return "\n".join([*lines, f"refused by the compliance profiles {', '.join(desired.policy.profiles)}"])
+
+
+def keep_addresses(state: State, types: Mapping[str, ResourceType[Any, Any]]) -> frozenset[str]:
+    """Return the addresses that hold data, and everything they stand on."""
+    waiting = [address for address, entry in state.entries.items() if types[entry.type].holds_data]
+    kept: set[str] = set()
+    while waiting:
+        address = waiting.pop()
+        if address in state.entries and address not in kept:
+            kept.add(address)
+            waiting += state.entries[address].dependencies
+    return frozenset(kept)
+
+
+def preflight(plan: Plan, types: Mapping[str, ResourceType[Any, Any]], run: Run, state: State) -> None:
+    """Ask every type what is missing for its changes, before the first effect.
+
+    Raises:
+        PreflightFailed: with every problem found.
+    """
+    wanted = [change for change in plan.changes if change.action in ("create", "update", "replace")]
+
+    def ask(change: Change) -> list[str]:
+        kind = types[change.type]
+        if not isinstance(kind, ManagedType):
+            raise NotBuilt(f"{change.address} can be planned by this version, not built")
+        entry = state.entries.get(change.address)
+        problems = kind.preflight(run, change.after or {}, prior_of(entry) if entry else None)
+        return [f"{change.address}: {p.sentence}" + (f" ({p.hint})" if p.hint else "") for p in problems]
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = [line for lines in pool.map(ask, wanted) for line in lines]
+    if problems:
+        raise PreflightFailed("nothing was touched, because something is missing:\n" + "\n".join(problems))
+
+
+def apply_plan(
+    project: Project,
+    plan: Plan,
+    state: State | None,
+    run: Run,
+    emit: Emit,
+    *,
+    parallelism: int = 10,
+    stop: Flag | None = None,
+) -> Outcome:
+    """Carry the plan out, under the lock that the plan was made under. The first apply makes the lineage."""
+    old = state or State.fresh(plan.stack)
+    run.identity = Identity(old.stack, old.lineage)
+    provider_names = {*plan.provider_configs, *(change.provider for change in plan.changes)}
+    types = project.types(old, *provider_names)
+    return Apply(plan, old, project.store, types, run, emit, parallelism=parallelism, stop=stop).run()
+
+
+# --- operations on what exists ----------------------------------------------------------------------------------------------
+
+
+def operate(
+    project: Project,
+    state: State,
+    run: Run,
+    entry: Entry,
+    operation: str,
+    arguments: Mapping[str, Tree],
+    *,
+    on_progress: Callable[[str], None] = lambda _text: None,
+) -> OperationResult:
+    """Call an operation of one resource; new outputs are stored. Only under the lock when it changes something.
+
+    Raises:
+        LlmdeployError: the type does not have this operation.
+    """
+    kind = project.types(state)[entry.type]
+    action = kind.operations.get(operation)
+    if action is None:
+        raise LlmdeployError(f"{entry.address} has no operation {operation}")
+    result = action(Context(run, entry.address, generation=entry.generation, on_progress=on_progress), prior_of(entry), arguments)
+    if result.outputs is not None:
+        fresh = state.with_entry(entry.model_copy(update={"outputs": dict(result.outputs)}))
+        project.store.write(replace(fresh, serial=state.serial + 1))
+    return result
+
+
+def entries_with(project: Project, state: State, operation: str) -> list[Entry]:
+    """Return the entries whose type has `operation`, by address."""
+    types = project.types(state)
+    return [
+        state.entries[address] for address in sorted(state.entries) if operation in types[state.entries[address].type].operations
+    ]
+
+
+def pinned(inputs: Inputs, registry: Registry) -> tuple[Path, Pins]:
+    """Resolve everything anew and return what `llmdeploy lock` writes, and where."""
+    loaded = load(inputs, registry)
+    model = resolve_model(loaded, None, inputs.environ)
+    engine = serving_engine(loaded.stack.engine.name)
+    version = loaded.stack.engine.version or engine.default_version
+    return loaded.folder / LOCK_FILE, sources.pin(
+        loaded.stack.model.id, model, engine.name, version, engine.requirements(version, "cpu")
+    )
+
+
+def resource_at(plan: Plan, address: str) -> Resource | None:
+    """Return the desired resource at `address`."""
+    return next((resource for resource in plan.resources if resource.address == address), None)

@@ -1,0 +1,337 @@
+"""Plan, apply, change, drift and destroy through the real state, journal and scheduler, on things in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from llmdeploy.change import Change, Drift
+from llmdeploy.errors import LlmdeployError, ProviderError
+from llmdeploy.event import Event, Failed, Skipped, Started
+from llmdeploy.graph import Graph
+from llmdeploy.identity import Identity
+from llmdeploy.plan import Plan
+from llmdeploy.reconcile.apply import Apply, Outcome
+from llmdeploy.reconcile.diff import diff
+from llmdeploy.reconcile.refresh import refresh
+from llmdeploy.resource import UNKNOWN, Input, Outputs, Ref, Replace, ReplaceWith, Resource, Spec
+from llmdeploy.sdk import Context, Fragment, LayoutRequest, ManagedType, Prior, ReadRequest, ReadResult, ResourceType, Run
+from llmdeploy.state.local import LocalStore
+from llmdeploy.state.model import State
+
+
+@dataclass
+class World:
+    """Live objects by address, what was called, and what shall go wrong."""
+
+    live: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    calls: list[str] = field(default_factory=list[str])
+    trouble: dict[str, Callable[[Context], None]] = field(default_factory=dict[str, Callable[[Context], None]])
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def call(self, operation: str, ctx: Context) -> None:
+        with self.lock:
+            self.calls.append(f"{operation} {ctx.address}")
+        if trouble := self.trouble.get(f"{operation} {ctx.address}"):
+            trouble(ctx)
+
+
+class ThingSpec(Spec):
+    size: int = 1
+    kind: Annotated[str, Replace("the kind of a thing is fixed")] = "plain"
+    base: Annotated[Input[str] | None, ReplaceWith("it stands on that thing")] = None
+    hint: Input[str] | None = None
+
+
+class ThingOut(Outputs):
+    id: str
+    label: str
+
+
+class Thing(ManagedType[ThingSpec, ThingOut]):
+    name = "thing"
+    spec = ThingSpec
+    outputs = ThingOut
+    changing_outputs = frozenset({"label"})
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def predict(self, values: Mapping[str, Any], identity: Identity) -> Mapping[str, Any]:
+        return {"label": f"size {values['size']}"}
+
+    def create(self, ctx: Context, spec: ThingSpec) -> ThingOut:
+        self.world.call("create", ctx)
+        ctx.acked(f"id-{ctx.address}-{ctx.generation}")
+        ctx.step("first", lambda: self.world.call("first", ctx))
+        ctx.step("second", lambda: self.world.call("second", ctx))
+        self.world.live[ctx.address] = spec.model_dump()
+        return ThingOut(id=f"{ctx.address}/{ctx.generation}", label=f"size {spec.size}")
+
+    def update(self, ctx: Context, prior: Prior, spec: ThingSpec) -> ThingOut:
+        self.world.call("update", ctx)
+        self.world.live[ctx.address] = spec.model_dump()
+        return ThingOut(id=prior.outputs["id"], label=f"size {spec.size}")
+
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        self.world.call("delete", ctx)
+        self.world.live.pop(ctx.address, None)
+
+    def read(self, run: Run, prior: Prior) -> ReadResult:
+        live = self.world.live.get(prior.address)
+        if live is None:
+            return ReadResult(prior.address, exists=False)
+        wrong = live["size"] != prior.spec["size"]
+        return ReadResult(prior.address, drift=(Drift("size", f"size is {live['size']}"),) if wrong else ())
+
+
+class Things:
+    name = "things"
+    Config = ThingSpec
+
+    def __init__(self, world: World) -> None:
+        self.types: Mapping[str, ResourceType[Any, Any]] = {"thing": Thing(world)}
+
+    def layout(self, request: LayoutRequest) -> Fragment:
+        raise AssertionError("not used here")
+
+    def refresh(self, run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
+        kind = self.types["thing"]
+        assert isinstance(kind, ManagedType)
+        return [kind.read(run, request.prior) for request in requests]
+
+
+class Lab:
+    """One stack on one world."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World()
+        self.provider = Things(self.world)
+        self.store = LocalStore(folder / ".llmdeploy")
+        self.folder = folder
+        self.events: list[Event] = []
+
+    def plan(self, *resources: Resource) -> Plan:
+        state = self.store.read() or State(lineage="", stack="s")
+        run = Run(Identity("s", state.lineage or None), self.folder, {})
+        reads = refresh(state, {"things": self.provider}, run)
+        changes = diff(Graph(resources), state, reads, self.provider.types, run.identity)
+        return Plan(
+            "s", "apply", run.identity, state.serial, "", "", "", tuple(changes), tuple(Graph(resources)),
+            outputs={"first": Ref(resources[0].address, "id")} if resources else {},
+        )  # fmt: skip
+
+    def apply(self, *resources: Resource, parallelism: int = 4, stop: threading.Event | None = None) -> Outcome:
+        with self.store.lock("apply", 0):
+            plan = self.plan(*resources)
+            state = self.store.read() or State.fresh("s")
+            run = Run(Identity("s", state.lineage), self.folder, {})
+            self.events.clear()
+            self.world.calls.clear()
+            apply = Apply(
+                plan, state, self.store, self.provider.types, run, self.events.append, parallelism=parallelism, stop=stop
+            )  # fmt: skip
+            return apply.run()
+
+
+def thing(key: str, *after: str, **values: Any) -> Resource:
+    return Resource(f"thing.{key}", "thing", "things", ThingSpec(**values).tree(), frozenset(f"thing.{a}" for a in after))
+
+
+def actions(changes: Iterable[Change]) -> dict[str, str]:
+    return {change.address.removeprefix("thing."): change.action for change in changes}
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_create_in_order_then_nothing_to_do(lab: Lab) -> None:
+    resources = (thing("a"), thing("b", base=Ref("thing.a", "id")), thing("c", "b"))
+    outcome = lab.apply(*resources)
+    assert outcome.failed == {}
+    assert [call for call in lab.world.calls if call.startswith("create")] == [
+        "create thing.a",
+        "create thing.b",
+        "create thing.c",
+    ]
+    assert outcome.state.entries["thing.b"].spec["base"] == "thing.a/1"
+    assert outcome.state.outputs == {"first": "thing.a/1"}
+    plan = lab.plan(*resources)
+    assert plan.nothing_to_do
+    serial = outcome.state.serial
+    assert lab.apply(*resources).state.serial == serial
+
+
+def test_plan_shows_unknown_then_known(lab: Lab) -> None:
+    before = lab.plan(thing("a"), thing("b", base=Ref("thing.a", "id"), hint=Ref("thing.a", "label")))
+    after = before.changes[1].after
+    assert after is not None
+    assert after["base"] is UNKNOWN
+    assert after["hint"] == "size 1"
+
+
+def test_update_in_place_and_its_dependents(lab: Lab) -> None:
+    lab.apply(thing("a"), thing("b", hint=Ref("thing.a", "label")))
+    resources = (thing("a", size=2), thing("b", hint=Ref("thing.a", "label")))
+    plan = lab.plan(*resources)
+    assert actions(plan.changes) == {"a": "update", "b": "update"}
+    assert [(f.path, f.before, f.after) for f in plan.changes[1].fields] == [("hint", "size 1", "size 2")]
+    lab.apply(*resources)
+    assert lab.world.calls == ["update thing.a", "update thing.b"]
+    assert lab.plan(*resources).nothing_to_do
+
+
+def test_replace_takes_what_stands_on_it_along(lab: Lab) -> None:
+    lab.apply(thing("a"), thing("b", base=Ref("thing.a", "id")), thing("c", hint=Ref("thing.b", "label")))
+    resources = (thing("a", kind="other"), thing("b", base=Ref("thing.a", "id")), thing("c", hint=Ref("thing.b", "label")))
+    plan = lab.plan(*resources)
+    assert actions(plan.changes) == {"a": "replace", "b": "replace", "c": "no-op"}
+    assert [change.reason for change in plan.changes] == ["the kind of a thing is fixed", "it stands on that thing", ""]
+    outcome = lab.apply(*resources)
+    calls = [call for call in lab.world.calls if call.startswith(("create", "delete"))]
+    assert calls == ["delete thing.b", "delete thing.a", "create thing.a", "create thing.b"]
+    assert outcome.state.entries["thing.b"].generation == 2
+    assert lab.plan(*resources).nothing_to_do
+
+
+def test_delete_comes_after_those_that_stop_needing_it(lab: Lab) -> None:
+    lab.apply(thing("a"), thing("b", hint=Ref("thing.a", "id")))
+    lab.apply(thing("b", hint="none"))
+    assert lab.world.calls == ["update thing.b", "delete thing.a"]
+
+
+def test_destroy_is_the_reverse(lab: Lab) -> None:
+    lab.apply(thing("a"), thing("b", "a"), thing("c", "b"))
+    outcome = lab.apply()
+    assert lab.world.calls == ["delete thing.c", "delete thing.b", "delete thing.a"]
+    assert dict(outcome.state.entries) == {}
+    assert lab.plan().nothing_to_do
+
+
+def test_drift_and_loss_are_named_and_repaired(lab: Lab) -> None:
+    resources = (thing("a"), thing("b", base=Ref("thing.a", "id")), thing("c"))
+    lab.apply(*resources)
+    lab.world.live["thing.c"]["size"] = 9
+    del lab.world.live["thing.a"]
+    plan = lab.plan(*resources)
+    assert actions(plan.changes) == {"a": "create", "b": "replace", "c": "update"}
+    assert [change.reason for change in plan.changes if change.address == "thing.c"] == ["size is 9"]
+    assert lab.apply(*resources).failed == {}
+    assert lab.plan(*resources).nothing_to_do
+
+
+def test_a_failure_skips_only_what_depends_on_it(lab: Lab) -> None:
+    def fail(_: Context) -> None:
+        raise ProviderError("no more things", hint="buy some")
+
+    lab.world.trouble["create thing.b"] = fail
+    outcome = lab.apply(thing("a"), thing("b", "a"), thing("c", "b"), thing("d", "a"))
+    assert outcome.failed == {"thing.b": "no more things"}
+    assert outcome.skipped == {"thing.c": "thing.b"}
+    assert sorted(lab.world.live) == ["thing.a", "thing.d"]
+    assert [e.hint for e in lab.events if isinstance(e, Failed)] == ["buy some"]
+    assert [e.address for e in lab.events if isinstance(e, Skipped)] == ["thing.c"]
+    lab.world.trouble.clear()
+    assert lab.apply(thing("a"), thing("b", "a"), thing("c", "b"), thing("d", "a")).failed == {}
+
+
+def test_an_interrupted_create_goes_on_at_its_step(lab: Lab) -> None:
+    def fail(_: Context) -> None:
+        raise ProviderError("lost")
+
+    lab.world.trouble["second thing.a"] = fail
+    outcome = lab.apply(thing("a"))
+    entry = outcome.state.entries["thing.a"]
+    assert (entry.status, entry.steps, entry.id) == ("creating", ("first",), "id-thing.a-1")
+    lab.world.trouble.clear()
+    plan = lab.plan(thing("a", size=3))
+    assert plan.changes[0].resume
+    outcome = lab.apply(thing("a", size=3))
+    assert lab.world.calls == ["create thing.a", "second thing.a"]
+    assert outcome.state.entries["thing.a"].status == "ok"
+    assert outcome.state.entries["thing.a"].generation == 1
+
+
+def test_retryable_errors_are_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(_low: float, _high: float) -> float:
+        return 0.001
+
+    monkeypatch.setattr("llmdeploy.reconcile.apply.uniform", short)
+    failures = iter([True, True, False])
+
+    def fail(_: Context) -> None:
+        if next(failures):
+            raise ProviderError("slow down", retryable=True)
+
+    lab.world.trouble["create thing.a"] = fail
+    assert lab.apply(thing("a")).failed == {}
+    assert lab.world.calls.count("create thing.a") == 3
+
+
+def test_stop_lets_running_work_finish_and_starts_nothing_new(lab: Lab) -> None:
+    stop = threading.Event()
+    lab.world.trouble["create thing.a"] = lambda _: stop.set()
+    outcome = lab.apply(thing("a"), thing("b", "a"), stop=stop)
+    assert outcome.stopped == ("thing.b",)
+    assert outcome.state.entries["thing.a"].status == "ok"
+    assert [e.address for e in lab.events if isinstance(e, Started)] == ["thing.a"]
+
+
+def test_a_broken_promise_is_found(lab: Lab) -> None:
+    kind = lab.provider.types["thing"]
+    assert isinstance(kind, Thing)
+    kind.predict = lambda values, identity: {"label": "wrong"}  # pyright: ignore[reportAttributeAccessIssue] - a provider's bug, made on purpose
+    outcome = lab.apply(thing("a"))
+    assert "the plan said 'wrong', now it would be 'size 1'" in outcome.failed["thing.a"]
+    assert outcome.state.entries["thing.a"].status == "ok"
+
+
+def test_prevent_destroy_counts_after_the_stack_forgot_it(lab: Lab) -> None:
+    lab.apply(replace(thing("a"), prevent_destroy=True))
+    with pytest.raises(LlmdeployError, match="prevent_destroy"):
+        lab.plan()
+
+
+def test_parallel_work_is_bounded(lab: Lab) -> None:
+    running, most = 0, 0
+    gate = threading.Barrier(3, timeout=20)
+
+    def work(_: Context) -> None:
+        nonlocal running, most
+        with lab.world.lock:
+            running += 1
+            most = max(most, running)
+        gate.wait()
+        with lab.world.lock:
+            running -= 1
+
+    things = [thing(f"t{n}") for n in range(9)]
+    lab.world.trouble = {f"create thing.t{n}": work for n in range(9)}
+    assert lab.apply(*things, parallelism=3).failed == {}
+    assert most == 3
+
+
+def test_the_journal_of_a_killed_run_is_folded_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(_self: LocalStore, _state: State) -> None:
+        raise Killed
+
+    monkeypatch.setattr(LocalStore, "write", die)
+    with pytest.raises(Killed):
+        lab.apply(thing("a"), thing("b", "a"))
+    monkeypatch.undo()
+    state = lab.store.read()
+    assert state is not None
+    assert {address: entry.status for address, entry in state.entries.items()} == {"thing.a": "ok", "thing.b": "ok"}
+    assert lab.plan(thing("a"), thing("b", "a")).effective == ()
+    lineage = state.lineage
+    assert lab.apply(thing("a"), thing("b", "a")).state.lineage == lineage

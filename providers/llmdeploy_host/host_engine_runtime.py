@@ -1,0 +1,202 @@
+"""The programs of an inference engine on a machine: a private Python environment, shared by the stacks that want the same one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from typing import Annotated, ClassVar, Final, Literal
+
+from llmdeploy.sdk import (
+    UNKNOWN,
+    Context,
+    Drift,
+    Identity,
+    Outputs,
+    Prior,
+    Problem,
+    ReadResult,
+    Replace,
+    Run,
+    Timeouts,
+    Traits,
+    Tree,
+)
+
+from ._connection import HostSpec, Paths
+from ._host_type import HostType
+from ._scripts import render
+from ._session import session
+
+FREE_BYTES: Final = 4 * 2**30
+"""Free disk that a build needs: about 2.5 GB of installed packages and their archives while they are unpacked."""
+
+RUNTIMES: Final = f"{Paths.ROOTS[0]}/shared/runtimes"
+"""Folder of all runtimes on a machine."""
+
+_CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"
+_PINNED: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)\Z")
+_ANOTHER: Final = "another set of packages gets a folder of its own"
+
+
+class RuntimeSpec(HostSpec):
+    """engine: also the module that is imported to try it. requirements: every package pinned, one `name==version` per line."""
+
+    engine: Annotated[str, Replace("another engine gets a folder of its own")]
+    version: Annotated[str, Replace("another version gets a folder of its own")]
+    requirements: Annotated[str, Replace(_ANOTHER)]
+    kind: Annotated[Literal["venv"], Replace("another kind of runtime gets a folder of its own")] = "venv"
+
+
+class RuntimeOutputs(Outputs):
+    """python: its interpreter. digest: SHA-256 (hex) of what was asked for."""
+
+    python: str
+    folder: str
+    digest: str
+
+
+class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
+    """A virtual environment below the shared folder, with an owner file per stack; it goes with its last owner."""
+
+    name: ClassVar[str] = "host_engine_runtime"
+    spec = RuntimeSpec
+    outputs = RuntimeOutputs
+    timeouts: ClassVar[Timeouts] = Timeouts(create_s=3600, update_s=3600, delete_s=600)
+
+    def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
+        """All outputs follow from the wish."""
+        del identity
+        known = all(isinstance(values.get(name), str) for name in ("engine", "version", "requirements", "kind"))
+        return _outputs(*(str(values[name]) for name in ("engine", "version", "requirements", "kind"))).tree() if known else {}
+
+    def create(self, ctx: Context, spec: RuntimeSpec) -> RuntimeOutputs:
+        """Build it, or join the stacks that use it already."""
+        outputs = outputs_of(spec)
+        ctx.acked(outputs.folder)
+        self.script(ctx, spec, build_script(Paths(ctx.run.slug), spec))
+        return outputs
+
+    def update(self, ctx: Context, prior: Prior, spec: RuntimeSpec) -> RuntimeOutputs:
+        """Build what is missing of it."""
+        del prior
+        return self.create(ctx, spec)
+
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        """Leave it; remove it when nobody else uses it."""
+        spec = prior.spec_as(RuntimeSpec)
+        self.script(ctx, spec, remove_script(Paths(ctx.run.slug), spec))
+
+    def probe(self, paths: Paths, prior: Prior) -> str:
+        """See HostType."""
+        spec = prior.spec_as(RuntimeSpec)
+        folder = outputs_of(spec).folder
+        return render("engine_runtime_probe.sh.j2", folder=folder, owner=paths.slug)
+
+    def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
+        """See HostType."""
+        wanted = outputs_of(prior.spec_as(RuntimeSpec))
+        if facts.get("exists") != "yes":
+            return ReadResult(prior.address, exists=False)
+        found = (
+            (facts.get("complete") == wanted.digest, "complete", "the engine's packages are not complete"),
+            (facts.get("python") == "runs", "python", f"{wanted.python} does not run"),
+            (facts.get("owner") == "yes", "owner", "this stack is not among the owners of the engine's folder"),
+        )
+        return ReadResult(prior.address, drift=tuple(Drift(field, sentence) for good, field, sentence in found if not good))
+
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """Python, free disk and, where pip is there already, that the package index has what is not on PyPI."""
+        if values.get("host") is UNKNOWN or (prior is not None and prior.exists and prior.status == "ok" and not prior.drift):
+            return ()
+        spec = RuntimeSpec.model_validate(values)
+        return preflight_problems(session(run, spec.host).run(preflight_script(spec)), spec)
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Every package is named by its exact version."""
+        del values
+        return Traits(pinned=True)
+
+
+RESOURCE = HostEngineRuntime()
+
+
+@cache
+def _outputs(engine: str, version: str, requirements: str, kind: str) -> RuntimeOutputs:
+    digest = sha256("\0".join((engine, version, requirements, kind)).encode()).hexdigest()
+    folder = f"{RUNTIMES}/{engine}-{version}-{digest[:12]}"
+    return RuntimeOutputs(python=f"{folder}/venv/bin/python", folder=folder, digest=digest)
+
+
+def outputs_of(spec: RuntimeSpec) -> RuntimeOutputs:
+    """Return where the environment lies; it depends on nothing but the wish."""
+    return _outputs(spec.engine, spec.version, spec.requirements, spec.kind)
+
+
+def build_script(paths: Paths, spec: RuntimeSpec) -> str:
+    """Return the script that builds the environment, or only registers the stack where it is complete."""
+    outputs = outputs_of(spec)
+    special = _special(spec)
+    return render(
+        "engine_runtime.sh.j2",
+        runtimes=RUNTIMES,
+        name=outputs.folder.rsplit("/", 1)[1],
+        owner=paths.slug,
+        digest=outputs.digest,
+        special=special,
+        missing={package: missing_sentence(package, version) for package, version in special},
+        requirements=spec.requirements,
+        count=len(_packages(spec)),
+        module=_module(spec),
+    )
+
+
+def remove_script(paths: Paths, spec: RuntimeSpec) -> str:
+    """Return the script that takes the stack off the owners, and removes the environment with its last owner."""
+    name = outputs_of(spec).folder.rsplit("/", 1)[1]
+    return render("engine_runtime_remove.sh.j2", runtimes=RUNTIMES, name=name, owner=paths.slug)
+
+
+def preflight_script(spec: RuntimeSpec) -> str:
+    """Return the script that looks for Python, disk and packages, without any effect."""
+    return render("engine_runtime_preflight.sh.j2", runtimes=RUNTIMES, special=_special(spec))
+
+
+def preflight_problems(output: str, spec: RuntimeSpec) -> tuple[Problem, ...]:
+    """Judge what `preflight_script` printed."""
+    facts = dict(line.split("\t", 1) for line in output.splitlines() if "\t" in line)
+    free = int(facts.get("free_bytes") or 0)
+    gone = [(package, version) for package, version in _special(spec) if facts.get(f"index.{package}") == "no"]
+    found = (
+        (not facts.get("python"), "no Python 3.11 or newer that every user of the machine can run", "apt-get install python3"),
+        (free < FREE_BYTES, f"{free / 2**30:.1f} GiB free below {RUNTIMES}", f"{FREE_BYTES / 2**30:.0f} GiB are needed"),
+        *((True, missing_sentence(package, version), "") for package, version in gone),
+    )
+    return tuple(Problem(sentence, hint) for bad, sentence, hint in found if bad)
+
+
+def missing_sentence(package: str, version: str) -> str:
+    """Return the one sentence about a build that PyPI does not have, with pip's own setting that brings it."""
+    return (
+        f"pip finds no {package} {version}: set PIP_EXTRA_INDEX_URL={_CPU_INDEX} (or extra-index-url in pip.conf) and try again"
+    )
+
+
+def _packages(spec: RuntimeSpec) -> tuple[tuple[str, str], ...]:
+    lines = (line.strip() for line in spec.requirements.splitlines())
+    found = [_PINNED.match(line) for line in lines if line and not line.startswith("#")]
+    if not all(found):
+        raise ValueError(f"{spec.engine}: every line of the requirements must be name==version")
+    return tuple((match[1], match[2]) for match in found if match)
+
+
+def _special(spec: RuntimeSpec) -> tuple[tuple[str, str], ...]:
+    """Builds with a local version (`+cpu`): they are on an index of their own and are fetched first, being the largest."""
+    return tuple((package, version) for package, version in _packages(spec) if "+" in version)
+
+
+def _module(spec: RuntimeSpec) -> str:
+    if not spec.engine.isidentifier():
+        raise ValueError(f"{spec.engine}: not the name of a module")
+    return spec.engine

@@ -1,0 +1,1 @@
+"""The stack file: its model, its loader, its JSON Schema, and a first one to start from."""

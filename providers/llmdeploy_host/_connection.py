@@ -29,8 +29,8 @@ class HostSpec(Spec):
 class Paths:
     """Names of one stack on a machine: folders made of stack name and lineage, and its system user.
 
-    lib: persistent data; run: sockets and process state, gone after a reboot; log: records; shared: what several stacks use
-    together (package owners, engine runtimes).
+    lib: persistent data; run: sockets and process state, gone after a reboot; log: records; locks: one file per resource being
+    changed; shared: what several stacks use together (package owners, engine runtimes).
     """
 
     ROOTS = ("/var/lib/llmdeploy", "/run/llmdeploy", "/var/log/llmdeploy")
@@ -40,6 +40,7 @@ class Paths:
         self.lib = f"/var/lib/llmdeploy/{slug}"
         self.run = f"/run/llmdeploy/{slug}"
         self.log = f"/var/log/llmdeploy/{slug}"
+        self.locks = f"/run/llmdeploy/lock/{slug}"
         self.shared = "/var/lib/llmdeploy/shared"
         self.user = f"llmd-{slug.rsplit('-', 1)[1]}"
 

@@ -43,8 +43,9 @@ def locked(paths: Paths, name: str, script: str) -> str:
 
     Descriptor 9 holds the lock: a daemon that the script starts must close it (`9>&-`).
     """
-    folder = shlex.quote(f"{paths.run}/lock")
-    return f"set -eu\numask 077\nmkdir -p {folder}\nexec 9>{folder}/{shlex.quote(name)}\nflock 9\n{script}"
+    folder = shlex.quote(paths.locks)
+    opened = f"set -eu\numask 022\nmkdir -p {folder}\numask 077\nexec 9>{folder}/{shlex.quote(name)}\nflock 9\n"
+    return f"{opened}{script}"
 
 
 def refresh_hosts(types: Mapping[str, ResourceType[Any, Any]], run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:

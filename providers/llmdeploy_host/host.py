@@ -1,0 +1,118 @@
+"""`host`: a machine as it is found. Everything on it refers to its connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from llmdeploy.sdk import CommandFailed, Context, Identity, Outputs, Prior, Problem, ReadResult, Run, Tree, has_unknown
+
+from ._connection import Connection, HostSpec, Paths
+from ._host_type import HostType, parse_facts
+from ._scripts import render
+from ._session import session
+
+
+class Facts(BaseModel):
+    """What does not change while the machine runs. memory_bytes is all of it; fuse: /dev/fuse is there."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    os_id: str
+    os_version: str
+    architecture: str
+    kernel: str
+    cpu_count: int
+    memory_bytes: int
+    systemd: bool
+    fuse: bool
+
+
+class HostOutputs(Outputs):
+    """The connection, for everything else on the machine, and the facts."""
+
+    connection: Connection
+    facts: Facts
+
+
+class Host(HostType[HostSpec, HostOutputs]):
+    """A machine. Nothing is made but the folders below which stacks lie."""
+
+    name = "host"
+    spec = HostSpec
+    outputs = HostOutputs
+
+    def create(self, ctx: Context, spec: HostSpec) -> HostOutputs:
+        """Make the folders and read the facts."""
+        ctx.acked(spec.host.address)
+        output = self.script(ctx, spec, _folders_script(Paths(ctx.run.slug)) + facts_script())
+        return HostOutputs(connection=spec.host, facts=_facts(output))
+
+    def update(self, ctx: Context, prior: Prior, spec: HostSpec) -> HostOutputs:
+        """Make missing folders again."""
+        del prior
+        return self.create(ctx, spec)
+
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        """Remove the folders that no other stack uses."""
+        spec = prior.spec_as(HostSpec)
+        self.script(ctx, spec, _delete_script(Paths(ctx.run.slug)))
+
+    def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
+        """The connection is the one asked for."""
+        del identity
+        host = values.get("host")
+        return {} if has_unknown(host) else {"connection": Connection.model_validate(host).model_dump(mode="json")}
+
+    def probe(self, paths: Paths, prior: Prior) -> str:
+        """Print the facts."""
+        del paths, prior
+        return facts_script()
+
+    def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
+        """Report fresh facts. A machine that answers exists."""
+        connection = prior.spec_as(HostSpec).host
+        outputs = HostOutputs(connection=connection, facts=Facts.model_validate(dict(facts)))
+        return ReadResult(prior.address, outputs=outputs.tree())
+
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """Root or sudo, and a system with apt."""
+        del prior
+        host = Connection.model_validate(values["host"])
+        try:
+            found = session(run, host).run(render("host_preflight.sh.j2")).split()
+        except CommandFailed as error:
+            return (_no_root(host, error),)
+        return tuple(_PROBLEMS[word] for word in found if word in _PROBLEMS)
+
+
+def facts_script() -> str:
+    """Return the fragment that prints the facts."""
+    return render("host_facts.sh.j2")
+
+
+def _folders_script(paths: Paths) -> str:
+    return render("host_create.sh.j2", folders=(*Paths.ROOTS, paths.shared))
+
+
+def _delete_script(paths: Paths) -> str:
+    return render("host_delete.sh.j2", locks=paths.locks, shared=paths.shared, roots=Paths.ROOTS)
+
+
+def _facts(output: str) -> Facts:
+    return Facts.model_validate(parse_facts("::resource host\n" + output)["host"])
+
+
+_PROBLEMS = {
+    "no-apt": Problem("this machine has no apt-get: llmdeploy installs what it needs from Debian's or Ubuntu's packages"),
+    "no-root": Problem("the user of this machine is not root", "run llmdeploy as root, or allow passwordless sudo"),
+}
+
+
+def _no_root(host: Connection, error: CommandFailed) -> Problem:
+    sentence = f"{host.address}: cannot become root: {error.tail or error.message}"
+    return Problem(sentence, "run llmdeploy as root, or allow passwordless sudo")
+
+
+RESOURCE = Host()

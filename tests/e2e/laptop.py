@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
-import shutil
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
-import httpx
 import openai
 import pytest
 
@@ -31,6 +31,52 @@ def readme_command(marker: str) -> str:
     found = re.search(rf"<!-- {marker} -->\n```sh\n(.*?)```", text, re.DOTALL)
     assert found, f"README.md has no block {marker}"
     return found[1]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and body of one reply."""
+
+    status_code: int
+    body: bytes
+
+    def json(self) -> Any:
+        """Return the decoded body."""
+        return json.loads(self.body)
+
+
+class Http:
+    """The plainest client there is: one connection per request, paths sent as they are."""
+
+    def __init__(self, endpoint: str, tls: ssl.SSLContext) -> None:
+        self._place = urlsplit(endpoint)
+        self._tls = tls
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def request(self, method: str, path: str, *, headers: dict[str, str] | None = None, body: Any = None) -> Answer:
+        """Send one request; `body` becomes JSON."""
+        host, port = self._place.hostname or "localhost", self._place.port or 443
+        connection = http.client.HTTPSConnection(host, port, context=self._tls, timeout=120)
+        try:
+            content = None if body is None else json.dumps(body)
+            connection.request(method, path, content, {"content-type": "application/json", **(headers or {})})
+            reply = connection.getresponse()
+            return Answer(reply.status, reply.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, *, headers: dict[str, str] | None = None) -> Answer:
+        """GET."""
+        return self.request("GET", path, headers=headers)
+
+    def post(self, path: str, *, body: Any, headers: dict[str, str] | None = None) -> Answer:
+        """POST."""
+        return self.request("POST", path, headers=headers, body=body)
 
 
 @dataclass
@@ -63,36 +109,34 @@ class Laptop:
         outputs = self.json("output", folder=folder)
         return self.machine.path(outputs["keys"][name]["file"]).read_text().strip()
 
-    def http(self, folder: str = STACK) -> httpx.Client:
-        """Return a client that trusts the stack's own CA and nothing else."""
-        outputs = self.json("output", folder=folder)
-        context = ssl.create_default_context(cadata=self.machine.path(outputs["ca_file"]).read_text())
-        return httpx.Client(base_url=outputs["endpoint"], verify=context, timeout=120, trust_env=False)
+    def tls(self, folder: str = STACK) -> ssl.SSLContext:
+        """Return a context that trusts the stack's own CA and nothing else."""
+        return ssl.create_default_context(cadata=self.machine.path(self.json("output", folder=folder)["ca_file"]).read_text())
+
+    def http(self, folder: str = STACK) -> Http:
+        """Return a client of the endpoint."""
+        return Http(self.json("output", folder=folder)["endpoint"], self.tls(folder))
 
     def openai(self, api_key: str | None = None) -> openai.OpenAI:
         """Return the client that the README shows."""
-        outputs = self.json("output")
-        return openai.OpenAI(
-            base_url=outputs["base_url"], api_key=api_key or self.key(), http_client=self.http(), max_retries=0
-        )  # fmt: skip
+        client = openai.DefaultHttpxClient(verify=self.tls(), trust_env=False)
+        base_url = self.json("output")["base_url"]
+        return openai.OpenAI(base_url=base_url, api_key=api_key or self.key(), http_client=client, max_retries=0)
 
     def gateway_log(self) -> list[dict[str, Any]]:
         """Return the gateway's log lines."""
         folder = self.machine.path(f"/var/log/llmdeploy/{self.slug()}")
-        lines = [
-            line for file in sorted(folder.rglob("*")) if file.is_file() for line in file.read_text(errors="replace").splitlines()
-        ]
+        texts = [file.read_text(errors="replace") for file in sorted(folder.rglob("*")) if file.is_file()]
+        lines = [line for text in texts for line in text.splitlines()]
         return [json.loads(line[line.index("{") :]) for line in lines if '"request_id"' in line]
 
 
 def files(machine: Machine) -> frozenset[str]:
     """Return what a leftover could be: every path outside caches, package lists and the users' own folders."""
-    skipped = (
-        "-path /var/cache -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/log/apt -o -path /root -o -name __pycache__"
-    )
-    return frozenset(
-        machine.run(f"find /etc /usr /var /opt /srv /run /tmp /home -xdev \\( {skipped} \\) -prune -o -print").split("\n")
-    )
+    caches = ("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/apt", "/root")
+    skipped = " -o ".join([*(f"-path {folder}" for folder in caches), "-name __pycache__"])
+    listing = machine.run(f"find /etc /usr /var /opt /srv /run /tmp /home -xdev \\( {skipped} \\) -prune -o -print")
+    return frozenset(listing.split("\n"))
 
 
 def packages(machine: Machine) -> frozenset[str]:
@@ -119,8 +163,3 @@ def start_laptop(base: Path) -> Laptop:
         readme_command("run"), environ={"HF_TOKEN": CANARY_TOKEN, "COLUMNS": "120"}, cwd=CHECKOUT, timeout_s=1500
     )  # fmt: skip
     return Laptop(machine, printed, before[0], users, before[1])
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of the test itself."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -396,11 +396,14 @@ class Stack(Part):
     @field_validator("required_version")
     @classmethod
     def _requirement(cls, value: str | None, info: ValidationInfo) -> str | None:
-        parts = requirement.parse(value) if value is not None else ()
+        if value is None:
+            return None
+        parts = requirement.parse(value)
         if parts is None:
             refuse(problem("must be a comma list of >=, <=, ==, <, > with versions", hint='for example ">=0.1, <1"'))
         if isinstance(info.context, Installed) and not requirement.satisfied(parts, info.context.version):
-            refuse(problem(f"this is llmdeploy {info.context.version}, the stack wants {shown(value or "")}", hint="install such a version"))
+            message = f"this is llmdeploy {info.context.version}, the stack wants {shown(value)}"
+            refuse(problem(message, hint="install such a version"))
         return value
 
     @field_validator("hardware")

@@ -73,6 +73,7 @@ def test_openai_client_and_the_log_agree_on_tokens(laptop: Laptop) -> None:
     assert [out for _, out in seen] == [12, 20, 7]
     deadline = time.monotonic() + 20
     logged: list[tuple[int, int]] = []
+    lines: list[dict[str, Any]] = []
     while time.monotonic() < deadline and logged != seen:
         lines = [line for line in laptop.gateway_log() if line["tokens_out"]]
         logged = [(line["tokens_in"], line["tokens_out"]) for line in lines][-3:]

@@ -20,19 +20,19 @@ from typing import Any
 from . import __version__, blueprint, compliance, sizing, sources
 from . import pins as lockfile
 from .change import Change
-from .diagnostics import Diagnostic
+from .diagnostics import Diagnostic, Diagnostics
 from .errors import LlmdeployError, NotBuilt, PreflightFailed, StackError, StateError
 from .event import Emit
 from .graph import Graph
 from .identity import Identity
-from .pins import Pins
+from .pins import PinnedEngine, Pins
 from .plan import Mode, Plan
 from .policy import Policy
 from .reconcile.apply import Apply, Outcome
 from .reconcile.diff import diff
 from .reconcile.refresh import prior_of, refresh
 from .registry import Registry
-from .resource import Resource, Tree
+from .resource import Tree
 from .sdk import Context, ManagedType, OperationResult, Provider, ReadResult, ResourceType, Run
 from .serving import engine as serving_engine
 from .sources import ResolvedModel
@@ -43,7 +43,6 @@ from .state.model import Entry, State
 from .state.upgrade import upgrade
 
 STATE_FOLDER = ".llmdeploy"
-LOCK_FILE = "stack.lock.yaml"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
     loaded = load(inputs, registry)
     stack = loaded.stack
     blueprint.refuse_unbuilt(loaded)
-    pins = lockfile.read(loaded.folder / LOCK_FILE)
+    pins = lockfile.read(loaded.folder / lockfile.FILE_NAME)
     policy = compliance.resolve(stack.compliance.profiles)
     provider = registry.provider(stack.provider.name)
     model = resolve_model(loaded, pins, inputs.environ)
@@ -112,13 +111,13 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
             replicas=stack.replicas,
             config=model.config,
             manifest=model.manifest,
-            gpu=stack.hardware.gpu,
+            gpu=None if stack.hardware.gpu in ("auto", "none") else stack.hardware.gpu,
             quant=stack.model.quant,
             engine=engine,
         )
         request = blueprint.layout_request(loaded, policy, model, size, engine)
         built = blueprint.build(request, provider, registry.types([provider.name]))
-    pinned = pins is not None and _pins_hold(pins, model)
+    pinned = pins is not None and pins.model == model.pin
     return Desired(
         loaded=loaded,
         pins=pins,
@@ -144,31 +143,29 @@ def resolve_model(loaded: Loaded, pins: Pins | None, environ: Mapping[str, str])
         environ=environ,
         folder=loaded.folder,
         safetensors_only=bool(compliance.resolve(loaded.stack.compliance.profiles).profiles),
-        pinned=pins.model if pins and pins.model and pins.model.id == model.id else None,
+        pinned=pins.model if pins else None,
     )
 
 
 @contextmanager
 def _placed(loaded: Loaded) -> Generator[None]:
-    """Give an error that names a part of the stack file its place."""
+    """Give findings that only name a part of the stack file their place in it."""
     try:
         yield
-    except LlmdeployError as error:
-        path = str(getattr(error, "path", ""))
-        if isinstance(error, StackError) or not path:
+    except StackError as error:
+        findings = [found for found in error.diagnostics if isinstance(found, Diagnostic)]
+        if not any(found.path and found.place is None for found in findings):
             raise
-        found = Diagnostic("error", error.message, loaded.source.place(path), path, error.hint)
-        raise StackError(f"{found}\n1 error", diagnostics=[found]) from None
-
-
-def _pins_hold(pins: Pins, model: ResolvedModel) -> bool:
-    return pins.model is not None and sources.pinned_digest(pins.model) == model.manifest.digest
+        Diagnostics(
+            [replace(found, place=found.place or loaded.source.place(found.path)) for found in findings]
+        ).raise_if_errors()
+        raise
 
 
 def _pin_warnings(pinned: bool, model: ResolvedModel) -> tuple[str, ...]:
     if pinned or model.manifest.kind == "generated":
         return ()
-    return (f"the model's files are not pinned ({LOCK_FILE} is missing or older): run `llmdeploy lock` and commit it",)
+    return (f"the model's files are not pinned ({lockfile.FILE_NAME} is missing or older): run `llmdeploy lock` and commit it",)
 
 
 def _key_warnings(loaded: Loaded) -> tuple[str, ...]:
@@ -221,8 +218,7 @@ class Project:
     @contextmanager
     def run(self, identity: Identity) -> Generator[Run]:
         """Open a run and close what it shares."""
-        run = Run(identity, self.folder, self.environ)
-        run.generate = sources.generate
+        run = Run(identity, self.folder, self.environ, sources.generated_files)
         try:
             yield run
         finally:
@@ -232,6 +228,23 @@ class Project:
         """Look at everything that the state knows."""
         names = {entry.provider for entry in state.entries.values()}
         return refresh(state, {name: self.registry.provider(name) for name in sorted(names)}, run)
+
+
+def identity_of(state: State | None, desired: Desired | None = None) -> Identity:
+    """Return whom a run works for. An empty state lets its stack be renamed.
+
+    Raises:
+        StateError: what exists in this folder belongs to a stack of another name.
+    """
+    wanted = desired.loaded.stack.name if desired else ""
+    if state is None:
+        return Identity(wanted, None)
+    if wanted and wanted != state.stack and state.entries:
+        raise StateError(
+            f'this folder holds the state of the stack "{state.stack}"; the stack file is named "{wanted}"',
+            hint="a stack cannot be renamed: give back its name, or destroy it first; a second stack needs a folder of its own",
+        )
+    return Identity(wanted or state.stack, state.lineage)
 
 
 def make_plan(
@@ -277,7 +290,7 @@ def _plan(
     kept: tuple[str, ...] = (),
 ) -> Plan:
     provider = desired.loaded.stack.provider if desired else None
-    lock = desired.loaded.folder / LOCK_FILE if desired else None
+    lock = desired.loaded.folder / lockfile.FILE_NAME if desired else None
     settled = all(change.action == "no-op" for change in changes)
     return Plan(
         stack=run.identity.name,
@@ -351,7 +364,7 @@ def apply_plan(
     stop: Flag | None = None,
 ) -> Outcome:
     """Carry the plan out, under the lock that the plan was made under. The first apply makes the lineage."""
-    old = state or State.fresh(plan.stack)
+    old = replace(state, stack=plan.stack) if state else State.fresh(plan.stack)
     run.identity = Identity(old.stack, old.lineage)
     provider_names = {*plan.provider_configs, *(change.provider for change in plan.changes)}
     types = project.types(old, *provider_names)
@@ -395,17 +408,64 @@ def entries_with(project: Project, state: State, operation: str) -> list[Entry]:
     ]
 
 
+@dataclass(frozen=True)
+class KeyChange:
+    """A key that was changed: what its operation told, and the plan that carries it to what stands on the key."""
+
+    data: Tree
+    plan: Plan
+    state: State
+    run: Run
+
+
+@contextmanager
+def change_key(
+    project: Project, desired: Desired, state: State, entry: Entry, operation: str, arguments: Mapping[str, Tree]
+) -> Generator[KeyChange]:
+    """Call `rotate` or `revoke` of a key and plan only what follows from it. Under the lock.
+
+    Other changes that wait for an apply are left alone. Where they touch what stands on the key, the two cannot be told apart: a
+    rotation is then refused; a revocation is written down all the same, because it must not be forgotten.
+
+    Raises:
+        LlmdeployError: changes wait that touch what stands on the key; apply brings both.
+    """
+    with project.run(identity_of(state, desired)) as run:
+        before = make_plan(project, desired, run, state)
+        waiting = {change.address for change in before.effective}
+        blocked = ", ".join(sorted(waiting & _standing_on(entry.address, before)))
+        if blocked and operation == "rotate":
+            raise LlmdeployError(f"changes wait that touch what this key needs: {blocked}", hint="run `llmdeploy apply` first")
+        data = operate(project, state, run, entry, operation, arguments).data
+        if blocked:
+            raise LlmdeployError(
+                f"the key is marked as revoked, but still works, because changes wait: {blocked}",
+                hint="run `llmdeploy apply` now",
+            )
+        changed = project.need_state()
+        after = make_plan(project, desired, run, changed)
+        follows = tuple(change for change in after.effective if change.address not in waiting)
+        if any(change.action != "update" for change in follows):
+            raise LlmdeployError("more than an update follows from this", hint="look at `llmdeploy plan`, then `llmdeploy apply`")
+        yield KeyChange(data, replace(after, changes=follows, outputs=changed.outputs, outputs_changed=False), changed, run)
+
+
+def _standing_on(address: str, plan: Plan) -> set[str]:
+    """Return `address` and every address that needs it, directly or through others."""
+    found = {address}
+    for change in plan.changes:  # dependencies come first
+        if not found.isdisjoint(change.dependencies):
+            found.add(change.address)
+    return found
+
+
 def pinned(inputs: Inputs, registry: Registry) -> tuple[Path, Pins]:
     """Resolve everything anew and return what `llmdeploy lock` writes, and where."""
     loaded = load(inputs, registry)
     model = resolve_model(loaded, None, inputs.environ)
     engine = serving_engine(loaded.stack.engine.name)
     version = loaded.stack.engine.version or engine.default_version
-    return loaded.folder / LOCK_FILE, sources.pin(
-        loaded.stack.model.id, model, engine.name, version, engine.requirements(version, "cpu")
-    )
-
-
-def resource_at(plan: Plan, address: str) -> Resource | None:
-    """Return the desired resource at `address`."""
-    return next((resource for resource in plan.resources if resource.address == address), None)
+    digest = sha256(engine.requirements(version, "cpu").encode()).hexdigest()
+    engine_pin = PinnedEngine(name=engine.name, version=version, runtime="venv", requirements_sha256=digest)
+    written_by = f"llmdeploy {__version__}"
+    return loaded.folder / lockfile.FILE_NAME, Pins(written_by=written_by, engine=engine_pin, model=model.pin)

@@ -115,7 +115,7 @@ def layout_request(loaded: Loaded, policy: Policy, model: ResolvedModel, size: S
             process=process,
             manifest=model.manifest,
             served_name=stack.model.name,
-            token=model.token_ref,
+            token=model.token,
         ),
         storage=StorageRequest(
             encryption=stack.storage.encryption,
@@ -298,6 +298,7 @@ class _Builder:
             "process": serving.process.model_dump(mode="json"),
             "user": Ref(f"host_home.{key}", "user"),
             "supervisor": Ref(f"host_supervisor.{key}", "kind"),
+            "log_retention_days": self._request.gateway.log_retention_days,
         }
         return [
             self._resource("host_engine_runtime", key, runtime, "engine", key, f"host_packages.{key}"),

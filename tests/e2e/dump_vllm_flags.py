@@ -37,6 +37,13 @@ def make_parser() -> Any:
     return parser_module().make_arg_parser(utils.FlexibleArgumentParser(prog="vllm"))
 
 
+def _registered() -> dict[str, list[str]]:
+    """Names that the parser takes unseen and the engine refuses later, some of them only at the first request."""
+    tools = importlib.import_module("vllm.tool_parsers").ToolParserManager
+    reasoning = importlib.import_module("vllm.reasoning").ReasoningParserManager
+    return {"tool-call-parser": sorted(tools.list_registered()), "reasoning-parser": sorted(reasoning.list_registered())}
+
+
 def _kind(parse: Any) -> str:
     name = getattr(parse, "__name__", "")
     if name == "_optional_type":
@@ -70,6 +77,8 @@ def dump() -> dict[str, Any]:
     distribution = packages_distributions()["vllm"][0]
     actions = [action for action in make_parser()._actions if action.option_strings and action.dest != "help"]
     flags = {action.option_strings[0].removeprefix("--"): _flag(action) for action in actions}
+    for name, choices in _registered().items():
+        flags[name]["choices"] = choices
     return {"version": version(distribution), "flags": dict(sorted(flags.items()))}
 
 

@@ -42,7 +42,7 @@ CASES = {
             "max-num-queued-tokens": 100000,
             "override-generation-config": {"temperature": 0.2},
             "prefix-caching-hash-algo": "sha256",
-            "reasoning-parser": "deepseek_r1",
+            "reasoning-parser": "granite",
             "response-role": "assistant",
             "return-tokens-as-token-ids": True,
             "scheduler-reserve-full-isl": True,

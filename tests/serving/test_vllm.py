@@ -72,8 +72,9 @@ def test_every_option_of_the_engine_is_either_free_or_refused_with_a_reason() ->
         ("tool-call-parser", "--api-key", "expected text"),
         ("generation-config", "/etc/passwd", "is not one of: auto, vllm"),
         ("scheduling-policy", "random", "is not one of: "),
+        ("tool-call-parser", "hermess", '"hermess" is not one of: '),
         ("structured-outputs-config", {"reasoning_parser_plugin": "/x.py"}, "reasoning_parser_plugin may not be set"),
-        ("tool-call-parser", "a{weights}", "{weights} has a meaning"),
+        ("response-role", "a{weights}", "{weights} has a meaning"),
         ("default-chat-template-kwargs", {"a": {"b": "{home}"}}, "{home} has a meaning"),
     ],
 )

@@ -71,6 +71,7 @@ class Seen:
 
     head: bytes
     body: bytes
+    rest: bytes = b""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -105,6 +106,10 @@ class Engine:
 
     def release(self) -> None:
         self._loop.call_soon_threadsafe(self._released.set)
+
+    def rearm(self) -> None:
+        """Let the next held streams wait for a new `release`."""
+        self._loop.call_soon_threadsafe(self._released.clear)
 
     def kill(self) -> None:
         """Close everything at once, as a killed process does."""
@@ -159,6 +164,7 @@ class Engine:
                 await self._held(reader)
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+        seen.rest = await reader.read()
 
     async def _held(self, reader: asyncio.StreamReader) -> None:
         gone = asyncio.ensure_future(reader.read(1))
@@ -261,7 +267,7 @@ class Gateway:
         assert all(isinstance(json.loads(line), dict) for line in lines)
 
     def connect(self, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
-        plain = socket.create_connection(("127.0.0.1", self.config.port), timeout=20)
+        plain = socket.create_connection((self.config.address, self.config.port), timeout=20)
         try:
             return (context or tls_context()).wrap_socket(plain)
         except BaseException:
@@ -278,7 +284,7 @@ class Gateway:
         headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
         """Send one request and give back the answer with its body unread."""
-        connection = http.client.HTTPSConnection("127.0.0.1", self.config.port, timeout=20, context=tls_context())
+        connection = http.client.HTTPSConnection(self.config.address, self.config.port, timeout=20, context=tls_context())
         sent = {"connection": "close"} | dict(headers or {})
         if key is not None:
             sent["authorization"] = f"Bearer {key}"

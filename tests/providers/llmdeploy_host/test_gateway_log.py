@@ -95,6 +95,23 @@ def test_tokens_in_the_log_are_those_of_the_answer(shared: Gateway, route: str, 
     assert 0 <= entry["ttft_ms"] <= entry["duration_ms"] + 1
 
 
+SPLIT = 'data: {"a":"\\\\\\"","b":"x","usage":{"prompt_tokens":11,"completion_tokens":17},"c":"\\\\"}\n\n'
+
+
+@pytest.mark.parametrize("cut", range(1, len(SPLIT)))
+def test_tokens_are_read_wherever_the_answer_is_torn(shared: Gateway, cut: int) -> None:
+    engine = shared.engines[0]
+    engine.rearm()
+    script = {"type": "text/event-stream", "pieces": [SPLIT[:cut], SPLIT[cut:]], "hold": True}
+    response = shared.open("POST", POSTS[0], body={"script": script})
+    # the first part has gone through the gateway before the second part exists
+    start = response.read(1)
+    engine.release()
+    assert start + response.read() == SPLIT.encode()
+    entry = shared.log_of(response.headers["x-request-id"])
+    assert (entry["tokens_in"], entry["tokens_out"]) == (11, 17)
+
+
 @pytest.mark.parametrize(
     "text",
     [

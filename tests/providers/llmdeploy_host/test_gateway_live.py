@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from http.client import IncompleteRead
 from pathlib import Path
+from typing import Any
 
 import pytest
 

@@ -1,0 +1,116 @@
+"""The command `llmdeploy`: runs one verb and turns whatever happens into text for a person and an exit code.
+
+0: done; 1: an error, or an answer that is no; 2: changes, for `plan --detailed-exitcode` alone; 130: stopped by the user.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .errors import LlmdeployError
+
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE: what a shell reports for any program whose reader went away."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Only a bug of llmdeploy shows a traceback."""
+    _never_fail_to_encode()
+    try:
+        code = _run(arguments)
+        _flush()
+        return code
+    except BrokenPipeError:
+        _silence()
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except LlmdeployError as error:
+        _tell(error)
+        return error.exit_code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO) or error.filename:
+            return _bug()
+        _silence()
+        print(f"Error: cannot write the output: {error.strerror}", file=sys.stderr)
+        return 1
+    except Exception:  # noqa: BLE001, RUF100 - the last line of defence: whatever comes here is a bug and is told as one
+        return _bug()
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    from typer import Abort, TyperException
+
+    from .cli.root import root
+
+    try:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        result: Any = root().main(args=words or ["--help"], prog_name="llmdeploy", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except Abort:
+        raise KeyboardInterrupt from None
+    except TyperException as error:
+        return _usage(error)
+
+
+def _usage(error: Any) -> int:
+    """Tell a wrong command line. Exit code 1: 2 means "there are changes" here."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        print(f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n", file=sys.stderr)
+    print(f"Error: {error.format_message()}", file=sys.stderr)
+    return 1
+
+
+def _tell(error: LlmdeployError) -> None:
+    from .views.errors import error_lines
+    from .views.screen import Screen
+
+    _try_flush()
+    Screen(sys.stderr).write(error_lines(error))
+
+
+def _bug() -> int:
+    import traceback
+
+    from . import __version__
+
+    _try_flush()
+    traceback.print_exc()
+    print(f"\nThis is a bug of llmdeploy {__version__}. Please report it with the lines above.", file=sys.stderr)
+    return 1
+
+
+def _never_fail_to_encode() -> None:
+    """A name that the locale cannot write is written with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is None when the caller closed descriptor 1
+        sys.stdout.flush()
+
+
+def _try_flush() -> None:
+    """Let what was written come before the error; that it cannot be written must not hide the error."""
+    try:
+        _flush()
+    except OSError:
+        _silence()
+
+
+def _silence() -> None:
+    """Let Python's own flush at exit find nothing to complain about."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,33 @@
+"""`llmdeploy validate`."""
+
+from __future__ import annotations
+
+import typer
+
+from ..errors import LlmdeployError
+from ..views.errors import diagnostics_document
+from ..views.json_view import dumps
+from ..views.screen import line
+from .options import HERE, Format, FormatOption, StackArgument, VarFileOption, VarOption, say, show, variables_of, verb
+from .session import open_session
+
+app = verb()
+
+
+@app.command()
+def validate(
+    stack: StackArgument = HERE, format: FormatOption = Format.HUMAN, var: VarOption = None, var_file: VarFileOption = None
+) -> None:
+    """Check the stack file: every error at once, and pairs that cannot be. Touches nothing."""
+    session = open_session(stack, variables_of(var), var_file or ())
+    try:
+        desired = session.desire()
+    except LlmdeployError as error:
+        if format is Format.HUMAN:
+            raise
+        say(dumps(diagnostics_document(error)))
+        raise typer.Exit(error.exit_code) from None
+    if format is Format.JSON:
+        say(dumps(diagnostics_document(None, desired.warnings)))
+        return
+    show([*(line(("Warning: ", "bold yellow"), text, hang=9) for text in desired.warnings), line("The stack file is valid.")])

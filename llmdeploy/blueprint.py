@@ -322,6 +322,8 @@ class _Builder:
             "keys": tuple(self._gateway_key(k) for k in request.keys),
             "chain_pem": Ref(f"certificate.{key}", "chain_pem"),
             "key_source": Ref(f"certificate.{key}", "key_source"),
+            # Without a name of its own the endpoint is for this machine: the certificate says localhost.
+            "address": "0.0.0.0" if gateway.domain else "127.0.0.1",  # noqa: S104 - a public name is asked for
             "port": gateway.port,
             "sticky": gateway.sticky,
             "served_name": request.serving.served_name,

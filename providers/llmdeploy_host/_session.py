@@ -79,9 +79,10 @@ class Session:
             _reader(process.stdout, lambda line: _sort(line, output, on_progress)),
             _reader(process.stderr, errors.append),
         ]
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):
-            assert process.stdin is not None  # noqa: S101 - a pipe was asked for
             process.stdin.write(stdin)
+        with suppress(BrokenPipeError):
             process.stdin.close()
         status = self._wait(process, time.monotonic() + timeout_s)
         for reader in readers:

@@ -301,12 +301,16 @@ class Apply:
         self._records.append({"kind": "failed", "entry": entry.model_dump(mode="json")})
 
     def _settle(self, node: Node, change: Change) -> None:
-        """A node without an operation: only what is no part of a diff is brought up to date."""
+        """A node without an operation: only what is no part of a diff is brought up to date.
+
+        An update that turned out to be unnecessary may have unknown outputs in the plan: those stay as they are.
+        """
         entry = self._entries[node.address]
+        seen = {name: value for name, value in change.outputs.items() if not has_unknown(value)}
         fresh = entry.model_copy(
             update={
                 "spec": resolve(self._resources[node.address].values, self._outputs()),
-                "outputs": dict(change.outputs),
+                "outputs": {**entry.outputs, **seen},
                 "dependencies": change.dependencies,
                 "prevent_destroy": self._resources[node.address].prevent_destroy,
             }

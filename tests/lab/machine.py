@@ -152,8 +152,8 @@ class Machine:
             assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
 
     def bring_checkout(self, inside: str) -> None:
-        """Copy what git knows of this checkout, as a fresh clone would have it."""
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        """Copy this checkout without what git ignores, as a fresh clone of it would be."""
+        names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True).stdout
         pack = subprocess.Popen(["tar", "-c", "--null", "-T", "-"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         unpack = subprocess.Popen(self.command(f"mkdir -p {inside} && tar -x -C {inside}"), stdin=pack.stdout)
         assert pack.stdin is not None

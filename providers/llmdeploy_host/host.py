@@ -46,7 +46,7 @@ class Host(HostType[HostSpec, HostOutputs]):
     def create(self, ctx: Context, spec: HostSpec) -> HostOutputs:
         """Make the folders and read the facts."""
         ctx.acked(spec.host.address)
-        output = self.script(ctx, spec, _folders_script(Paths(ctx.run.slug)) + facts_script())
+        output = self.script(ctx, spec, folders_script(Paths(ctx.run.slug)) + facts_script())
         return HostOutputs(connection=spec.host, facts=_facts(output))
 
     def update(self, ctx: Context, prior: Prior, spec: HostSpec) -> HostOutputs:
@@ -57,7 +57,7 @@ class Host(HostType[HostSpec, HostOutputs]):
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Remove the folders that no other stack uses."""
         spec = prior.spec_as(HostSpec)
-        self.script(ctx, spec, _delete_script(Paths(ctx.run.slug)))
+        self.script(ctx, spec, delete_script(Paths(ctx.run.slug)))
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """The connection is the one asked for."""
@@ -73,6 +73,8 @@ class Host(HostType[HostSpec, HostOutputs]):
     def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
         """Report fresh facts. A machine that answers exists."""
         connection = prior.spec_as(HostSpec).host
+        if not facts:
+            return ReadResult(prior.address, error=f"{connection.address}: it told nothing about itself")
         outputs = HostOutputs(connection=connection, facts=Facts.model_validate(dict(facts)))
         return ReadResult(prior.address, outputs=outputs.tree())
 
@@ -92,11 +94,13 @@ def facts_script() -> str:
     return render("host_facts.sh.j2")
 
 
-def _folders_script(paths: Paths) -> str:
+def folders_script(paths: Paths) -> str:
+    """Return the script that makes the folders of every stack of the machine."""
     return render("host_create.sh.j2", folders=(*Paths.ROOTS, paths.shared))
 
 
-def _delete_script(paths: Paths) -> str:
+def delete_script(paths: Paths) -> str:
+    """Return the script that removes this stack's locks, and the common folders that are empty."""
     return render("host_delete.sh.j2", locks=paths.locks, shared=paths.shared, roots=Paths.ROOTS)
 
 

@@ -76,7 +76,8 @@ class Packages(HostType[PackagesSpec, PackagesOutputs]):
             output = self.script(ctx, spec, packages_script(Paths(ctx.run.slug), spec.packages))
         except CommandFailed as error:
             if error.status == _REFUSED:
-                raise NotOwned(error.tail.splitlines()[-1], hint=_UPGRADE) from None
+                sentence = error.tail.splitlines()[-1]
+                raise NotOwned(f"{spec.host.address}: {sentence}", hint=_upgrade(sentence.partition(": ")[2])) from None
             raise
         return _outputs(spec.packages, parse_facts("::resource x\n" + output)["x"])
 
@@ -103,9 +104,6 @@ class Packages(HostType[PackagesSpec, PackagesOutputs]):
         """The distribution's current versions are installed, whichever they are."""
         del values
         return Traits(pinned=False)
-
-
-_UPGRADE = "bring that package up to date yourself (apt-get install --only-upgrade NAME), then apply again"
 
 
 def packages_script(paths: Paths, packages: Sequence[str]) -> str:
@@ -136,10 +134,16 @@ def _drift(packages: Sequence[str], facts: Mapping[str, str]) -> Iterable[Drift]
 def _problems(host: Connection, found: Sequence[tuple[str, str, str]]) -> Iterable[Problem]:
     for word, _, package in found:
         if word == "unknown":
-            yield Problem(f"{host.address}: the package sources have no {package}", "check /etc/apt/sources.list on that machine")
-        elif word == "changed":
-            sentence = f"{host.address}: installing what is missing would change {package}, which was there before"
-            yield Problem(sentence, _UPGRADE)
+            sentence = f"{host.address}: the package sources have no {package}"
+            yield Problem(sentence, "check /etc/apt/sources.list on that machine")
+    changed = " ".join(package for word, _, package in found if word == "changed")
+    if changed:
+        sentence = f"{host.address}: installing what is missing would change packages that were there before: {changed}"
+        yield Problem(sentence, _upgrade(changed))
+
+
+def _upgrade(packages: str) -> str:
+    return f"llmdeploy never changes them; do it yourself, then apply again: apt-get install --only-upgrade {packages}"
 
 
 RESOURCE = Packages()

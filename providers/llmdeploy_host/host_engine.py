@@ -1,0 +1,322 @@
+"""`host_engine`: the process of an inference engine on a machine, listening on a private socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, Final, Literal
+
+from llmdeploy.sdk import (
+    CommandFailed,
+    Context,
+    Drift,
+    Identity,
+    Input,
+    NotBuilt,
+    OperationResult,
+    Outputs,
+    Prior,
+    Problem,
+    ProcessSpec,
+    ReadResult,
+    Replace,
+    ReplaceWith,
+    Run,
+    Timeouts,
+    Traits,
+    Tree,
+    has_unknown,
+)
+
+from . import _service
+from ._connection import Connection, HostSpec, Paths
+from ._host_type import HostType, parse_facts
+from ._scripts import render
+from ._session import run_script, session
+
+Network = Literal["isolated", "loopback"]
+
+MAX_SOCKET_LENGTH: Final = 107
+"""Bytes of a unix socket's path that Linux takes."""
+
+_UUID_LENGTH: Final = 36
+
+# Exit statuses of the starting script.
+_DIED, _SLOW, _MUTE = 70, 71, 72
+_SENTENCES: Final = {
+    _DIED: "the engine ended while it was starting; its last lines follow",
+    _SLOW: "the engine was not ready in time and was stopped; its last lines follow",
+    _MUTE: "the engine started but does not complete a prompt, and was stopped; its last lines follow",
+}
+
+_NETWORK: Final = "if unshare --net true 2>/dev/null && command -v ip >/dev/null; then echo isolated; else echo loopback; fi\n"
+
+
+class EngineSpec(HostSpec):
+    """One serving process.
+
+    key: tells the engines of one machine apart. python: interpreter of its runtime. process: what to run; an argv that begins
+    with `python` gets that interpreter. weights: folder of the model. volume: the folder on which its cache and home lie.
+    user: the system user that it runs as. log_retention_days: no line of its log is kept longer.
+    """
+
+    key: Annotated[str, Replace("the process gets another name")] = "0"
+    python: Input[str]
+    runtime_digest: Input[str]
+    weights: Input[str]
+    weights_digest: Input[str]
+    volume: Annotated[Input[str], ReplaceWith("the volume under it is replaced")]
+    process: ProcessSpec
+    user: Input[str]
+    supervisor: Annotated[Input[str], ReplaceWith("the process supervisor is replaced")]
+    log_retention_days: int = 30
+
+
+class EngineOutputs(Outputs):
+    """socket: where it listens. log: where its log is found. network: whether its inner ports are in a namespace of their own."""
+
+    socket: str
+    service: str
+    log: str
+    network: Network = "loopback"
+
+
+class HostEngine(HostType[EngineSpec, EngineOutputs]):
+    """A process under the machine's supervisor; it is there when it completed a prompt."""
+
+    name: ClassVar[str] = "host_engine"
+    spec = EngineSpec
+    outputs = EngineOutputs
+    changing_outputs: ClassVar[frozenset[str]] = frozenset({"log", "network"})
+    timeouts: ClassVar[Timeouts] = Timeouts(create_s=7200, update_s=7200, delete_s=300)
+
+    def __init__(self) -> None:
+        self.operations = {"inspect": self._inspect, "logs": self._logs}
+
+    def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
+        """The socket follows from the stack's lineage."""
+        paths, key = Paths.of(identity), values.get("key", "0")
+        if paths is None or not isinstance(key, str):
+            return {}
+        return {"socket": socket_of(paths, key), "service": service_name(key)}
+
+    def create(self, ctx: Context, spec: EngineSpec) -> EngineOutputs:
+        """Start it and wait until it completes a prompt. A failed start is stopped again."""
+        return self._start(ctx, spec, stop_first=False)
+
+    def update(self, ctx: Context, prior: Prior, spec: EngineSpec) -> EngineOutputs:
+        """Restart it with the new definition, or because it does not answer."""
+        return self._start(ctx, spec, stop_first=bool(prior.drift))
+
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        """Stop it and remove what it wrote."""
+        if not has_unknown(prior.spec):
+            spec = prior.spec_as(EngineSpec)
+            self.script(ctx, spec, remove_script(Paths(ctx.run.slug), spec))
+
+    def probe(self, paths: Paths, prior: Prior) -> str:
+        """See HostType."""
+        return probe_script(paths, prior.spec_as(EngineSpec))
+
+    def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
+        """See HostType. An engine without a definition is one that is not running: the same update repairs both."""
+        if not prior.outputs:
+            return ReadResult(prior.address)
+        return ReadResult(prior.address, drift=tuple(Drift(field, text) for field, text in _findings(facts)))
+
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """Memory for a new process, and paths that a socket can have."""
+        paths = Paths.of(run.identity)
+        process = ProcessSpec.model_validate(values["process"])
+        problems = _path_problems(paths, str(values.get("key", "0"))) if paths else ()
+        if prior is not None and prior.exists and prior.status == "ok":
+            return problems
+        if has_unknown(values.get("host")):
+            return problems
+        connection = Connection.model_validate(values["host"])
+        available = int(session(run, connection).run(render("engine_memory.sh.j2")))
+        return (*problems, *_memory_problems(available, process.memory_bytes))
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Nothing of it can be reached from outside the machine, and its log holds no prompts and no answers."""
+        return Traits(in_transit="local", exposure="none", retention_days=values.get("log_retention_days", 30))
+
+    def _start(self, ctx: Context, spec: EngineSpec, *, stop_first: bool) -> EngineOutputs:
+        paths = Paths(ctx.run.slug)
+        ctx.acked(service_name(spec.key))
+        network: Network = "isolated" if self.script(ctx, spec, _NETWORK).strip() == "isolated" else "loopback"
+        try:
+            self.script(ctx, spec, start_script(paths, spec, network, stop_first=stop_first))
+        except CommandFailed as error:
+            if error.status not in _SENTENCES:
+                raise
+            raise CommandFailed(_SENTENCES[error.status], status=error.status, tail=error.tail, hint=error.hint) from None
+        return EngineOutputs(
+            socket=socket_of(paths, spec.key),
+            service=service_name(spec.key),
+            log=_service.log_location(paths, service_name(spec.key), spec.supervisor),
+            network=network,
+        )
+
+    def _inspect(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+        """Return state ("ready", "starting" or "stopped"), pid, restarts and network."""
+        del args
+        spec = prior.spec_as(EngineSpec)
+        output = run_script(ctx, spec.host, f"printf '::resource engine\\n'\n{probe_script(Paths(ctx.run.slug), spec)}")
+        facts = parse_facts(output).get("engine", {})
+        running = facts.get("running") == "yes"
+        state = "stopped" if not running else "ready" if facts.get("health") == "200" else "starting"
+        numbers = {name: int(facts.get(name) or 0) for name in ("pid", "restarts")}
+        return OperationResult({"state": state, **numbers, "network": prior.outputs.get("network")})
+
+    def _logs(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+        """Tell the last `lines` lines, and with `follow` every new one until the run is stopped."""
+        spec, paths = prior.spec_as(EngineSpec), Paths(ctx.run.slug)
+        show = _service.follow_script if args.get("follow") else _service.log_script
+        script = show(paths, service_name(spec.key), int(args.get("lines") or 100), spec.supervisor)
+        told = "while IFS= read -r line; do printf '::progress %s\\n' \"$line\"; done"
+        run_script(ctx, spec.host, f"(\n{script}) | {told}")
+        return OperationResult()
+
+
+RESOURCE = HostEngine()
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------
+
+
+def service_name(key: str) -> str:
+    """Return the name of the service; keys of addresses may hold what a service's name may not."""
+    return f"engine-{re.sub(r'[^a-z0-9-]', '-', key)}"
+
+
+def socket_of(paths: Paths, key: str) -> str:
+    """Return the socket; its folder belongs to the stack's user alone."""
+    return f"{_parent(paths)}/{key}.sock"
+
+
+def _parent(paths: Paths) -> str:
+    return f"{paths.run}/engine"
+
+
+def _tmp(paths: Paths, key: str) -> str:
+    # Short: the engine makes sockets with long names in it.
+    return f"{paths.run}/work-{key}"
+
+
+def _data(spec: EngineSpec) -> str:
+    return f"{spec.volume}/{service_name(spec.key)}"
+
+
+# --- scripts ----------------------------------------------------------------------------------------------------------------
+
+
+def engine_service(paths: Paths, spec: EngineSpec, network: Network) -> _service.Service:
+    """Return the process as the supervisor runs it. Raises NotBuilt for an engine that needs secrets."""
+    process = spec.process
+    if process.secret_env:
+        raise NotBuilt(f"{', '.join(process.secret_env)}: secrets in an engine's environment are not built yet")
+    data, tmp, socket = _data(spec), _tmp(paths, spec.key), socket_of(paths, spec.key)
+    tokens = {"weights": spec.weights, "socket": socket, "cache": f"{data}/cache", "tmp": tmp, "home": f"{data}/home"}
+    argv = tuple(_filled(part, tokens) for part in process.argv)
+    return _service.Service(
+        name=service_name(spec.key),
+        argv=(spec.python, *argv[1:]) if argv[0] == "python" else argv,
+        env={name: _filled(value, tokens) for name, value in process.env.items()},
+        user=spec.user,
+        umask="077",
+        cwd="/",
+        isolate_network=network == "isolated",
+        stop_signal=process.stop.signal,
+        stop_timeout_s=process.stop.timeout_s,
+        log_retention_days=spec.log_retention_days,
+        pre_start=render(
+            "engine_pre_start.sh.j2",
+            weights=spec.weights,
+            weights_digest=spec.weights_digest,
+            folders=(_parent(paths), tmp, data),
+            inner=(tokens["cache"], tokens["home"]),
+            user=spec.user,
+            socket=socket,
+            tmp=tmp,
+        ),
+    )
+
+
+def start_script(paths: Paths, spec: EngineSpec, network: Network, *, stop_first: bool) -> str:
+    """Return the script that brings the process to its definition and waits until it completes a prompt.
+
+    It ends with a status of its own when the process dies, is too slow or does not answer; then the process is stopped.
+    """
+    service, kind = engine_service(paths, spec, network), spec.supervisor
+    return render(
+        "engine.sh.j2",
+        install=_service.install_script(paths, service, kind),
+        stop=_service.stop_script(paths, service.name, kind),
+        log=_service.log_script(paths, service.name, 300, kind),
+        probe=_service.probe(paths, service.name, kind),
+        stop_first=stop_first,
+        socket=socket_of(paths, spec.key),
+        health=spec.process.health,
+        died=_DIED,
+        slow=_SLOW,
+        mute=_MUTE,
+    )
+
+
+def probe_script(paths: Paths, spec: EngineSpec) -> str:
+    """Return the fragment that prints the state of the process and what its health path answers."""
+    digests = {
+        network: _service.definition_sha256(paths, engine_service(paths, spec, network), spec.supervisor)
+        for network in ("isolated", "loopback")
+    }
+    return render(
+        "engine_probe.sh.j2",
+        service=_service.probe(paths, service_name(spec.key), spec.supervisor),
+        digests=digests,
+        socket=socket_of(paths, spec.key),
+        path=spec.process.health.path,
+    )
+
+
+def remove_script(paths: Paths, spec: EngineSpec) -> str:
+    """Return the script that leaves nothing of the process."""
+    return render(
+        "engine_remove.sh.j2",
+        remove=_service.remove_script(paths, service_name(spec.key), spec.supervisor),
+        socket=socket_of(paths, spec.key),
+        folders=(_tmp(paths, spec.key), _data(spec)),
+        parent=_parent(paths),
+    )
+
+
+def _filled(text: str, tokens: Mapping[str, str]) -> str:
+    return re.sub(r"\{(" + "|".join(tokens) + r")\}", lambda match: tokens[match[1]], text)
+
+
+# --- judgements -------------------------------------------------------------------------------------------------------------
+
+
+def _findings(facts: Mapping[str, str]) -> list[tuple[str, str]]:
+    if facts.get("running") != "yes":
+        return [("running", "the engine is not running")]
+    found: list[tuple[str, str]] = []
+    if facts.get("wanted") != "yes":
+        found.append(("definition", "the definition of the engine's process was changed"))
+    if facts.get("health") != "200":
+        found.append(("health", "the engine runs but does not answer"))
+    return found
+
+
+def _path_problems(paths: Paths, key: str) -> tuple[Problem, ...]:
+    longest = max(len(socket_of(paths, key)), len(_tmp(paths, key)) + 1 + _UUID_LENGTH)
+    over = longest - MAX_SOCKET_LENGTH
+    sentence = f"the name of the stack is {over} characters too long for the paths of its sockets"
+    return (Problem(sentence, "give it a shorter name"),) if over > 0 else ()
+
+
+def _memory_problems(available: int, needed: int) -> tuple[Problem, ...]:
+    if available >= needed:
+        return ()
+    sentence = f"the engine needs {needed / 2**30:.1f} GiB of memory and {available / 2**30:.1f} GiB are available"
+    return (Problem(sentence, "lower model.context or model.concurrency, take a smaller model, or end other programs"),)

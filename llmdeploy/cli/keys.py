@@ -86,7 +86,8 @@ def revoke(
     what = f"credential {key_id} of the key {name}" if key_id else f"the key {name}"
     if not yes and not confirmed(f"Revoke {what}? Whoever uses it is locked out."):
         raise LlmdeployError("not revoked: nothing was touched")
-    show(revoked_lines(name, _change(session, name, "revoke", {"key_id": key_id} if key_id else {}, duration_s(lock_timeout))))
+    data = _change(session, name, "revoke", {"key_id": key_id} if key_id else {}, duration_s(lock_timeout))
+    show(revoked_lines(name, data, all_of_it=key_id is None))
 
 
 def _change(session: Session, name: str, operation: str, arguments: dict[str, Tree], timeout_s: float) -> Tree:

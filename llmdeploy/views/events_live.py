@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TextIO, cast
 
 from rich.console import Group
 from rich.live import Live
@@ -29,17 +30,38 @@ class _Running:
     message: str = ""
 
 
+class _Unbreakable:
+    """A stream that goes on in silence when its terminal went away: rich redraws from its own thread, and would end the program."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            if self._stream is not None:
+                self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            if self._stream is not None:
+                self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class LiveEvents:
     """A live display. `errors` gets the failures at the end."""
 
     def __init__(self, screen: Screen, errors: Screen) -> None:
-        self._screen = screen
+        self._screen = Screen(cast("TextIO", _Unbreakable(screen.stream)), screen.environ)
         self._errors = errors
         self._running: dict[str, _Running] = {}
         self._kept = Kept()
         self._lock = RLock()
         self._live = Live(
-            console=screen.console,
+            console=self._screen.console,
             get_renderable=self._render,
             refresh_per_second=_REDRAWS_PER_S,
             transient=True,
@@ -51,10 +73,7 @@ class LiveEvents:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._live.stop()
-        except OSError:
-            self._screen.stream = None
+        self._live.stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from ..change import Action, Change, FieldChange
 from ..plan import Plan
-from ..resource import Tree, Unknown, iter_refs, resolve
+from ..resource import Tree, iter_refs, resolve
 from . import value
-from .screen import BLANK, Line, Lines, line
+from .screen import BLANK, Line, Lines, Part, line
 
 SYMBOLS: Mapping[Action, tuple[str, str]] = {
     "create": ("+", "green"),
@@ -48,7 +48,9 @@ def counts(plan: Plan) -> str:
 
 
 def _head(plan: Plan) -> Iterator[Line]:
-    blocks = {name: sentences for name, sentences in {**plan.summary, "Cost": _cost(plan)}.items() if sentences}
+    order: dict[str, tuple[str, ...]] = {"Sizing": (), "Cost": ()}
+    told = {**order, **plan.summary, **({"Cost": _cost(plan)} if plan.cost else {})}
+    blocks = {name: sentences for name, sentences in told.items() if sentences}
     column = max((len(name) for name in blocks), default=0) + 2
     for name, sentences in blocks.items():
         for index, sentence in enumerate(sentences):
@@ -64,8 +66,6 @@ def _head(plan: Plan) -> Iterator[Line]:
 
 
 def _cost(plan: Plan) -> tuple[str, ...]:
-    if not plan.cost:
-        return plan.summary.get("Cost", ())
     known = sum(one.usd_per_hour or 0.0 for one in plan.cost)
     unknown = "" if all(one.usd_per_hour is not None for one in plan.cost) else ", without what has no price here"
     lines = [
@@ -114,16 +114,12 @@ def _change(change: Change, wiring: set[str]) -> Iterator[Line]:
 def _created(change: Change, wiring: set[str]) -> Iterator[Line]:
     """Yield the fields in running text: what is set here, not what only connects one resource with another."""
     values = {name: item for name, item in (change.after or {}).items() if name not in wiring}
-    known = [(name, item) for name, item in value.leaves(values) if item not in (None, "", [], {}) and not _unknown(item)]
-    unknown = [name for name, item in value.leaves(values) if _unknown(item)]
-    words = [f"{name}: {value.short(item)}" for name, item in known]
-    words += [f"{', '.join(unknown)}: {value.KNOWN_AFTER_APPLY}"] if unknown else []
-    if words:
-        yield line(_INDENT + ", ".join(words), hang=6)
-
-
-def _unknown(item: Tree) -> bool:
-    return isinstance(item, Unknown)
+    found = [(name, item) for name, item in value.leaves(values, depth=1) if item not in (None, "", [], {})]
+    parts: list[Part] = []
+    for name, item in found:
+        parts += [(", " if parts else _INDENT, ""), (f"{name}: ", "dim"), (value.short(item), "")]
+    if parts:
+        yield line(*parts, hang=6)
 
 
 def _field(one: FieldChange) -> Line:

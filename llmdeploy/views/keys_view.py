@@ -61,11 +61,12 @@ def rotated_lines(name: str, data: Tree) -> Iterator[Line]:
         yield line(f"  {old['key_id']} works until {_time(float(old['not_after']))}", hang=4)
 
 
-def revoked_lines(name: str, data: Tree) -> Iterator[Line]:
-    """Yield what does not work any more."""
+def revoked_lines(name: str, data: Tree, *, all_of_it: bool) -> Iterator[Line]:
+    """Yield what does not work any more. all_of_it: no credential of the key is left."""
     gone = ", ".join(str(one) for one in as_sequence((as_mapping(data) or {}).get("revoked")) or ())
     yield line(f"Revoked: {gone or name}. No new request with it starts.", hang=2)
-    yield line(f"`llmdeploy keys rotate {name}` makes a new one; or remove it from the stack file.", hang=2)
+    if all_of_it:
+        yield line(f"`llmdeploy keys rotate {name}` makes a new one; or remove it from the stack file.", hang=2)
 
 
 def _time(seconds: float) -> str:

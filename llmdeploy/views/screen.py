@@ -86,12 +86,12 @@ class Screen:
 
     def __init__(self, stream: TextIO | None, environ: Mapping[str, str] | None = None) -> None:
         self.stream = stream
-        self._environ = os.environ if environ is None else environ
-        self.interactive = stream is not None and stream.isatty() and self._environ.get("TERM", "") not in ("", "dumb", "unknown")
+        self.environ = os.environ if environ is None else environ
+        self.interactive = stream is not None and stream.isatty() and self.environ.get("TERM", "") not in ("", "dumb", "unknown")
         self.width = self._width()
 
     def _width(self) -> int | None:
-        columns = self._environ.get("COLUMNS", "")
+        columns = self.environ.get("COLUMNS", "")
         if columns.isascii() and columns.isdigit() and int(columns):
             return min(int(columns), _MAX_WIDTH)
         if self.stream is None or not self.stream.isatty():
@@ -113,7 +113,7 @@ class Screen:
             markup=False,
             emoji=False,
             soft_wrap=True,
-            _environ=self._environ,
+            _environ=self.environ,
         )
 
     def write(self, lines: Lines) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from hashlib import sha256
 
@@ -35,15 +35,19 @@ def short(value: Tree, limit: int = 60) -> str:
         return _short_text(value, limit)
     sequence = as_sequence(value)
     if sequence is None:
-        return f"{len(as_mapping(value) or ())} fields ({digest(value)})"
+        return f"{_count(as_mapping(value) or (), 'field')} ({digest(value)})"
     if any(as_mapping(item) is not None or as_sequence(item) is not None for item in sequence):
-        return f"{len(sequence)} items ({digest(value)})"
+        return f"{_count(sequence, 'item')} ({digest(value)})"
     shown: list[str] = []
     for item in sequence:
         shown.append(short(item, limit // 2))
         if len(", ".join(shown)) > limit:
             break
     return f"[{', '.join(shown[:-1] or shown)}, ...] ({len(sequence)} items)"
+
+
+def _count(items: Collection[object], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _short_text(text: str, limit: int) -> str:
@@ -82,13 +86,13 @@ def _differences(old: list[Tree], new: list[Tree]) -> Iterator[str]:
         yield {"replace": f"{option}{gone} -> {come}", "delete": f"without {gone}", "insert": f"with {come}"}[kind]
 
 
-def leaves(tree: Mapping[str, Tree], limit: int = 60, prefix: str = "") -> Iterator[tuple[str, Tree]]:
-    """Yield dotted name and value; a mapping that fits into `limit` characters is a value."""
+def leaves(tree: Mapping[str, Tree], limit: int = 60, prefix: str = "", depth: int = 99) -> Iterator[tuple[str, Tree]]:
+    """Yield dotted name and value. A mapping that fits into `limit` characters, or lies deeper than `depth`, is a value."""
     for key, value in tree.items():
         name = f"{prefix}{key}"
         mapping = as_mapping(value)
-        if mapping is not None and len(full(mapping)) > limit:
-            yield from leaves(mapping, limit, f"{name}.")
+        if mapping is not None and depth > 0 and len(full(mapping)) > limit:
+            yield from leaves(mapping, limit, f"{name}.", depth - 1)
         else:
             yield name, value
 

@@ -119,6 +119,7 @@ class Machine:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            cwd="/",
             timeout=timeout_s,
             check=False,
         )
@@ -148,16 +149,13 @@ class Machine:
     def wait_for(self, what: str, condition: str, timeout_s: float = 60) -> None:
         """Wait until the shell condition holds in the machine."""
         deadline = time.monotonic() + timeout_s
-        while subprocess.run(self.command(condition), capture_output=True, check=False).returncode != 0:
+        while subprocess.run(self.command(condition), cwd="/", capture_output=True, check=False).returncode != 0:
             assert time.monotonic() < deadline, f"waited {timeout_s:.0f} s for {what}"
 
     def bring_checkout(self, inside: str) -> None:
         """Copy this checkout without what git ignores, as a fresh clone of it would be."""
-        names = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True).stdout
-        pack = subprocess.Popen(["tar", "-c", "--null", "-T", "-"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        unpack = subprocess.Popen(self.command(f"mkdir -p {inside} && tar -x -C {inside}"), stdin=pack.stdout)
-        assert pack.stdin is not None
-        pack.stdin.write(names)
-        pack.stdin.close()
-        assert unpack.wait(timeout=60) == 0
-        assert pack.wait(timeout=60) == 0
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True).stdout
+        there = b"\0".join(name for name in names.split(b"\0") if name and (ROOT / os.fsdecode(name)).exists())
+        pack = subprocess.run(["tar", "-c", "--null", "-T", "-"], cwd=ROOT, input=there, capture_output=True, check=True).stdout
+        subprocess.run(self.command(f"mkdir -p {inside} && tar -x -C {inside}"), cwd="/", input=pack, check=True)

@@ -63,7 +63,7 @@ def test_the_explanation_says_the_arithmetic() -> None:
         "weights: 4.8 MiB",
         "KV cache: 3 requests x 8 blocks of 128 tokens (1,000 tokens each) + 1 = 25 blocks; x 128 tokens x 2,048 bytes = 6.2 MiB",
         "memory: 4.8 MiB weights + 6.2 MiB KV cache + 1.5 GiB engine = 1.5 GiB",
-        "disk: 4.8 MiB model files + 2.3 GiB engine = 2.3 GiB",
+        "disk: 4.8 MiB model files + 1.7 GiB engine = 1.7 GiB",
     )
 
 

@@ -308,7 +308,9 @@ class _Builder:
     def _gateway(self, machine: Machine) -> list[Resource]:
         request, key, host = self._request, machine.key, machine.host
         gateway = request.gateway
-        names = (*self._names, "localhost", "127.0.0.1", "::1") if self._fragment.front == "localhost" else self._names
+        # A certificate of the stack's own also answers to this machine's names; one that is given need not.
+        extra = ("localhost", "127.0.0.1", "::1") if self._fragment.front == "localhost" and not gateway.tls_cert else ()
+        names = (*self._names, *extra)
         certificate: dict[str, Tree] = {
             "ca": None if gateway.tls_cert else Ref("tls_ca.stack", "certificate_pem"),
             "names": tuple(dict.fromkeys(names)),

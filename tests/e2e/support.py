@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import uuid
@@ -19,7 +20,7 @@ from llmdeploy.catalog import tiny_random
 from llmdeploy.process import ProcessSpec
 from llmdeploy.sdk import Context, Identity, Prior, Run
 from llmdeploy.serving import engine
-from llmdeploy_host._connection import Connection
+from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host.host_engine_runtime import RESOURCE, RuntimeSpec, outputs_of
 
 HERE = Path(__file__).resolve().parent
@@ -50,6 +51,7 @@ def _build(spec: RuntimeSpec) -> str:
     run = Run(Identity("enginetests", uuid.uuid4().hex), Path(tempfile.gettempdir()), os.environ)
     context = Context(run, "host_engine_runtime.tests", timeout_s=1800, on_progress=print)
     outputs = RESOURCE.create(context, spec)
+    atexit.register(shutil.rmtree, Paths(run.slug).locks)
     atexit.register(RESOURCE.delete, context, Prior(context.address, "tests", spec.tree(), outputs.tree()))
     return outputs.python
 

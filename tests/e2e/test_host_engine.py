@@ -142,6 +142,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
             (host_home.RESOURCE, "host_home.local", home_spec),
         ):
             kind.delete(Context(run, address), Prior(address, "x", its_spec.tree(), home.tree()))
+        shutil.rmtree(paths.locks)
 
 
 def test_what_was_predicted_came_true(machine: Machine) -> None:

@@ -159,7 +159,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     yield made
     for run in made.runs:
         made.remove(run)
-        shutil.rmtree(Paths(run.slug).run, ignore_errors=True)
+        shutil.rmtree(Paths(run.slug).locks)
     assert not Path(made.outputs.folder).exists()
 
 

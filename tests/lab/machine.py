@@ -91,15 +91,8 @@ class Machine:
         """Return the argument list that runs `script` in the machine, with a bare environment."""
         given = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", **(environ or {})}
         enter = ["nsenter", f"--target={self.init_pid}", "--mount", "--pid", "--ipc", "--uts", "--root"]
-        return [
-            *enter,
-            "env",
-            "-i",
-            *(f"{k}={v}" for k, v in given.items()),
-            "sh",
-            "-c",
-            f"cd {shlex.quote(cwd)} && {{\n{script}\n}}",
-        ]
+        bare = ["env", "-i", f"--chdir={cwd}", *(f"{name}={value}" for name, value in given.items())]
+        return [*enter, *bare, "sh", "-c", script]
 
     def run(
         self,

@@ -16,6 +16,8 @@ from .errors import LlmdeployError
 _BROKEN_PIPE = 141
 """128 + SIGPIPE: what a shell reports for any program whose reader went away."""
 
+_INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Only a bug of llmdeploy shows a traceback."""
@@ -27,9 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _silence()
         return _BROKEN_PIPE
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # typer's own way out of a broken pipe
+            raise
+        _silence()
+        return _BROKEN_PIPE
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+        print("\nInterrupted.", file=sys.stderr)
+        return _INTERRUPTED
     except LlmdeployError as error:
         _tell(error)
         return error.exit_code
@@ -51,6 +58,8 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         result: Any = root().main(args=words or ["--help"], prog_name="llmdeploy", standalone_mode=False)
+        if result == _INTERRUPTED:  # typer's answer to Ctrl-C
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except Abort:
         raise KeyboardInterrupt from None

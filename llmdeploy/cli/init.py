@@ -36,7 +36,7 @@ def init(
     region: Annotated[str | None, typer.Option(help="Where that is, for rules about residency.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a stack file that is there.")] = False,
 ) -> None:
-    """Write a starter stack file, commented, and a .gitignore. Asks on a terminal, takes options anywhere."""
+    """Write a starter stack file. With comments and a .gitignore; asks on a terminal for what no option says."""
     file = folder / FILE_NAME
     if file.exists() and not force:
         raise LlmdeployError(f"{file} is there already", hint="--force overwrites it")

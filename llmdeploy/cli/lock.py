@@ -18,7 +18,7 @@ app = verb()
 
 @app.command()
 def lock(stack: StackArgument = HERE, var: VarOption = None, var_file: VarFileOption = None) -> None:
-    """Resolve what the stack is made of, and pin it in stack.lock.yaml. Commit that file beside the stack file."""
+    """Pin what the stack is made of in stack.lock.yaml. Commit that file beside the stack file."""
     session = open_session(stack, variables_of(var), var_file or ())
     path, new = pinned(session.inputs, session.registry)
     old = _present(path)

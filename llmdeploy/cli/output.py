@@ -35,7 +35,7 @@ def output(
     stack: StackOption = HERE,
     format: Annotated[OutputFormat, typer.Option("--format", help="How to answer.")] = OutputFormat.HUMAN,
 ) -> None:
-    """Print the stack's outputs, or one of them."""
+    """Print the stack's outputs: endpoint, model, key files. All of them, or one."""
     outputs = open_session(stack).stored().outputs
     found: Tree = dict(outputs) if name is None else _find(outputs, name)
     mapping = as_mapping(found)

@@ -12,5 +12,5 @@ app = verb()
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of the stack file, with the parts of the installed providers. For editors."""
+    """Print the JSON Schema of the stack file. For editors; with the parts of the installed providers."""
     say(dumps(json_schema(Registry().configs())))

@@ -22,7 +22,7 @@ _PARALLEL = 8
 
 @app.command()
 def status(stack: StackArgument = HERE, format: FormatOption = Format.HUMAN) -> None:
-    """Look at everything that exists and tell how it is. Exit 0: all is well; 1: not."""
+    """Look at everything that exists and tell how it is. Exit code 0: all is well; 1: not."""
     session = open_session(stack)
     with session.looking() as (state, run):
         found = _health(session.project, state, run)

@@ -18,7 +18,7 @@ app = verb()
 def validate(
     stack: StackArgument = HERE, format: FormatOption = Format.HUMAN, var: VarOption = None, var_file: VarFileOption = None
 ) -> None:
-    """Check the stack file: every error at once, and pairs that cannot be. Touches nothing."""
+    """Check the stack file. Tells every error at once, also of pairs that cannot be; touches nothing."""
     session = open_session(stack, variables_of(var), var_file or ())
     try:
         desired = session.desire()

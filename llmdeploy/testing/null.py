@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..resource import Input, Outputs, Ref, Replace, Resource, Spec
-from ..sdk import Context, Fragment, LayoutRequest, ManagedType, Prior, ReadRequest, ReadResult, ResourceType, Run
+from ..sdk import Context, Fragment, LayoutRequest, ManagedType, Prior, Provider, ReadRequest, ReadResult, ResourceType, Run
 
 
 class NullConfig(BaseModel):
@@ -101,4 +101,4 @@ def null_things(config: NullConfig, provider: str = "null") -> tuple[Resource, .
     )
 
 
-null = NullProvider()
+null: Provider = NullProvider()

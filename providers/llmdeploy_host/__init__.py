@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
@@ -15,6 +15,7 @@ from llmdeploy.sdk import (
     LayoutRequest,
     Machine,
     NotBuilt,
+    Provider,
     ReadRequest,
     ReadResult,
     Ref,
@@ -40,12 +41,10 @@ class Local:
     name = "local"
     Config: type[BaseModel] = LocalConfig
 
-    @cached_property
+    @property
     def types(self) -> Mapping[str, ResourceType[Any, Any]]:
         """The `RESOURCE` of every public module of this package, by type name."""
-        modules = (import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__) if not m.name.startswith("_"))
-        resources: list[ResourceType[Any, Any]] = [module.RESOURCE for module in modules]
-        return {resource.name: resource for resource in resources}
+        return _types()
 
     def layout(self, request: LayoutRequest) -> Fragment:
         """Put the whole stack on this machine.
@@ -64,6 +63,13 @@ class Local:
         return refresh_hosts(self.types, run, requests)
 
 
+@cache
+def _types() -> Mapping[str, ResourceType[Any, Any]]:
+    modules = (import_module(f"{__name__}.{m.name}") for m in iter_modules(__path__) if not m.name.startswith("_"))
+    resources: list[ResourceType[Any, Any]] = [module.RESOURCE for module in modules]
+    return {resource.name: resource for resource in resources}
+
+
 def _check_machines(request: LayoutRequest) -> None:
     if request.replicas > 1:
         raise NotBuilt(f"provider local runs one replica, the stack file asks for {request.replicas}", hint="set replicas: 1")
@@ -80,4 +86,4 @@ def _check_storage(storage: StorageRequest) -> None:
         raise NotBuilt("storage.device is not built yet for provider local: the volume lies in a folder", hint="leave it out")
 
 
-local = Local()
+local: Provider = Local()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -19,6 +18,7 @@ from ..stack.load import FILE_NAME, load
 from ..stack.starter import starter
 from ..workflow import STATE_FOLDER
 from .options import HERE, say, verb
+from .session import has_person
 
 app = verb()
 _IGNORED = f"{STATE_FOLDER}/"
@@ -56,7 +56,7 @@ def init(
 
 def _ask(question: str, default: str) -> str:
     """Ask on a terminal; elsewhere take the default."""
-    if not sys.stdin.isatty():
+    if not has_person():
         return default
     return input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default
 

@@ -54,6 +54,8 @@ def _find(outputs: Tree, name: str) -> Tree:
     for part in name.split("."):
         mapping = as_mapping(found)
         if mapping is None or part not in mapping:
+            if "/" in name:
+                raise LlmdeployError(f"{name} is a folder, not an output", hint=f"llmdeploy output --stack {name}")
             names = [dotted for dotted, _ in leaves(outputs, limit=0)]
             raise LlmdeployError(f'there is no output "{name}"', hint=nearest(name, names) or "`llmdeploy output` lists them")
         found = mapping[part]

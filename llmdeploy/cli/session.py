@@ -87,9 +87,14 @@ def planned(project: Project, desired: Desired | None, run: Run, state: State | 
     return plan
 
 
+def has_person() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin is not None and sys.stdin.isatty()  # pyright: ignore[reportUnnecessaryComparison] - None when it was closed
+
+
 def need_answer(yes: bool, *, format_asks: bool = True) -> None:
     """Refuse, before anything is touched, to go on where nobody could say yes."""
-    if yes or (format_asks and sys.stdin is not None and sys.stdin.isatty()):  # pyright: ignore[reportUnnecessaryComparison] - None when closed
+    if yes or (format_asks and has_person()):
         return
     raise LlmdeployError("there is nobody to ask: nothing was touched", hint="run it in a terminal, or with --yes")
 

@@ -31,7 +31,7 @@ class _Running:
 
 
 class _Unbreakable:
-    """A stream that goes on in silence when its terminal went away: rich redraws from its own thread, and would end the program."""
+    """A stream that goes on in silence when its terminal went away: rich redraws from its own thread, and would exit."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from ..change import Action, Change, FieldChange
 from ..plan import Plan
@@ -80,22 +80,22 @@ def _cost(plan: Plan) -> tuple[str, ...]:
 
 def _groups(plan: Plan) -> Iterator[Line]:
     wiring = {r.address: {name for name, v in r.values.items() if any(iter_refs(v))} for r in plan.resources}
-    changes = plan.effective
-    groups = list(dict.fromkeys(_group(change, plan) for change in changes))
+    headings = {resource.group for resource in plan.resources}
+    groups: dict[str, list[Change]] = {}
+    for change in plan.effective:
+        groups.setdefault("" if plan.mode == "destroy" else _group(change, headings), []).append(change)
     for group in sorted(groups, key=lambda name: name != _STACK):
-        if plan.mode == "apply":
+        if group:
             yield line((group, "bold"))
-        for change in (change for change in changes if _group(change, plan) == group):
+        for change in groups[group]:
             yield from _change(change, wiring.get(change.address, set()))
         yield BLANK
 
 
-def _group(change: Change, plan: Plan) -> str:
+def _group(change: Change, headings: Collection[str]) -> str:
     """Return the heading. What left the stack file has none of its own: it goes under its machine, when that is still there."""
-    if change.group or plan.mode == "destroy":
-        return change.group
     key = change.address.split(".")[1]
-    return key if any(resource.group == key for resource in plan.resources) else _STACK
+    return change.group or (key if key in headings else _STACK)
 
 
 def _change(change: Change, wiring: set[str]) -> Iterator[Line]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -32,10 +33,10 @@ mount -t tmpfs -o mode=0755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
 rm -rf var/lib/llmdeploy var/log/llmdeploy root/.llmdeploy
 hostname fresh
-echo ready
 exec chroot . /usr/bin/python3 -c '
 import os, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+print("ready", flush=True)
 while True:
     signal.sigwait([signal.SIGCHLD])
     try:
@@ -59,6 +60,8 @@ class Process:
 class Machine:
     """Start with `start`, end with `stop`; `run` runs a shell script in it."""
 
+    namespaces: ClassVar[tuple[str, ...]] = ("--mount", "--pid", "--ipc", "--uts")
+
     def __init__(self, base: Path) -> None:
         self._base = base
         self._unshare: subprocess.Popen[str] | None = None
@@ -67,9 +70,9 @@ class Machine:
     def start(self) -> None:
         """Bring the machine up."""
         self._base.mkdir(parents=True, exist_ok=True)
-        namespaces = ["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--propagation", "private"]
+        options = [*self.namespaces, "--fork", "--kill-child", "--propagation", "private"]
         self._unshare = subprocess.Popen(
-            ["unshare", *namespaces, "sh", "-c", _SETUP.format(base=shlex.quote(str(self._base)))],
+            ["unshare", *options, "sh", "-c", _SETUP.format(base=shlex.quote(str(self._base)))],
             stdout=subprocess.PIPE,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -78,6 +81,8 @@ class Machine:
         assert self._unshare.stdout.readline() == "ready\n"
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children").read_text()
         self.init_pid = int(children.split()[0])
+        # What follows installs and purges packages: never on the machine itself.
+        assert self.run("stat -f -c %T /").strip() == "overlayfs"
 
     def stop(self) -> None:
         """End every process of the machine; its files go with it."""
@@ -90,7 +95,7 @@ class Machine:
     def command(self, script: str, environ: Mapping[str, str] | None = None, cwd: str = "/root") -> list[str]:
         """Return the argument list that runs `script` in the machine, with a bare environment."""
         given = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", **(environ or {})}
-        enter = ["nsenter", f"--target={self.init_pid}", "--mount", "--pid", "--ipc", "--uts", "--root"]
+        enter = ["nsenter", f"--target={self.init_pid}", *self.namespaces, "--root"]
         bare = ["env", "-i", f"--chdir={cwd}", *(f"{name}={value}" for name, value in given.items())]
         return [*enter, *bare, "sh", "-c", script]
 

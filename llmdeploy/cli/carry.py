@@ -53,8 +53,9 @@ def carry_out(
             ),
             hint=f"what is done is kept; `llmdeploy {plan.mode}` goes on from here",
         )
+    skipped = f", {len(outcome.skipped)} skipped because of it" if outcome.skipped else ""
     raise ApplyFailed(
-        f"{len(outcome.failed)} failed, {len(outcome.skipped)} skipped because of it; {done}",
+        f"{len(outcome.failed)} failed{skipped}; {done}",
         failed=outcome.failed,
         skipped=outcome.skipped,
         hint=f"fix it and run `llmdeploy {plan.mode}` again: finished work is kept",

@@ -1,0 +1,1 @@
+"""Models that llmdeploy knows by name, and the one that it writes itself."""

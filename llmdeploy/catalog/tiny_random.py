@@ -79,15 +79,19 @@ def manifest() -> tuple[tuple[str, int, str], ...]:
 
 def files(seed: int = 0) -> Mapping[str, bytes]:
     """Every file of the model by its path: the same bytes from the same seed on every Python and platform."""
-    documents = {
-        "config.json": _config(),
-        "generation_config.json": _generation_config(),
-        "tokenizer.json": _tokenizer(),
-        "tokenizer_config.json": _tokenizer_config(),
+    contents = {
+        "config.json": config(),
+        "generation_config.json": _json(_generation_config()),
+        "model.safetensors": _safetensors(seed),
+        "tokenizer.json": _json(_tokenizer()),
+        "tokenizer_config.json": _json(_tokenizer_config()),
     }
-    contents = {path: _json(document) for path, document in documents.items()}
-    contents["model.safetensors"] = _safetensors(seed)
     return MappingProxyType(dict(sorted(contents.items())))
+
+
+def config() -> bytes:
+    """Return `config.json`, without generating the weights."""
+    return _json(_config())
 
 
 def shapes() -> Mapping[str, tuple[int, ...]]:

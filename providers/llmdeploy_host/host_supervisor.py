@@ -76,7 +76,7 @@ def supervisor_script(paths: Paths, kind: str = "auto") -> str:
 
 def supervisor_delete_script(paths: Paths) -> str:
     """Return the script that ends the supervision tree."""
-    values = {"scan": scan_folder(paths), "messages": _messages(paths), "applied": f"{paths.run}/applied"}
+    values = {"scan": scan_folder(paths), "messages": _messages(paths), "applied": f"{paths.run}/applied", "janitor": JANITOR}
     return render("supervisor_delete.sh.j2", **values)
 
 

@@ -9,9 +9,17 @@ import pytest
 from .laptop import Laptop, start_laptop
 
 
+@pytest.fixture
+def laptop(shared_laptop: Laptop) -> Generator[Laptop]:
+    """A fresh machine on which the README's first command ran; clients made in a test are closed after it."""
+    yield shared_laptop
+    while shared_laptop.clients:
+        shared_laptop.clients.pop().close()
+
+
 @pytest.fixture(scope="session")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Laptop]:
-    """A fresh machine on which the README's first command ran."""
+def shared_laptop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Laptop]:
+    """The one machine of the session."""
     started = start_laptop(tmp_path_factory.mktemp("machine"))
     yield started
     started.machine.stop()

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -88,6 +88,7 @@ class Laptop:
     files_before: frozenset[str]
     users_before: str
     packages_before: frozenset[str]
+    clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
 
     def cli(self, arguments: str, *, status: int | None = 0, folder: str = STACK, timeout_s: float = 900) -> str:
         """Run llmdeploy in a folder of the machine, with a token in its environment that must never be seen again."""
@@ -119,9 +120,11 @@ class Laptop:
 
     def openai(self, api_key: str | None = None) -> openai.OpenAI:
         """Return the client that the README shows."""
-        client = openai.DefaultHttpxClient(verify=self.tls(), trust_env=False)
+        transport = openai.DefaultHttpxClient(verify=self.tls(), trust_env=False)
         base_url = self.json("output")["base_url"]
-        return openai.OpenAI(base_url=base_url, api_key=api_key or self.key(), http_client=client, max_retries=0)
+        client = openai.OpenAI(base_url=base_url, api_key=api_key or self.key(), http_client=transport, max_retries=0)
+        self.clients.append(client)
+        return client
 
     def gateway_log(self) -> list[dict[str, Any]]:
         """Return the gateway's log lines."""

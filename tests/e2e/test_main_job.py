@@ -211,9 +211,8 @@ def test_rotate_and_revoke(laptop: Laptop) -> None:
             return client.get("/v1/models", headers={"authorization": f"Bearer {key}"}).status_code
 
     assert (status(old), status(new)) == (200, 200)
-    rows = laptop.json("keys list")
-    assert len(rows) == 2
-    old_id = next(row["key_id"] for row in rows if row["key_id"] in old)
+    (row,) = laptop.json("keys list")
+    old_id = next(one["key_id"] for one in row["credentials"] if one["key_id"] in old)
     laptop.cli(f"keys revoke me --key-id {old_id} --yes")
     assert (status(old), status(new)) == (401, 200)
     assert "No changes." in laptop.cli("plan --detailed-exitcode")

@@ -15,11 +15,15 @@ rm -rf "$new"
 mkdir -p "$new"
 cat >"$new/run" <<'LLMDEPLOY_END'
 #!/bin/sh
+# The pause is the process itself, so that nothing of it can be left behind; s6 starts it again afterwards.
 exec >/dev/null 2>&1
-while :; do
-    ./sweep
-    sleep 3600
-done
+# One that outlived a killed s6-supervise is still known by its folder.
+if read -r old <pid && [ "$old" != $$ ] && [ "$(readlink "/proc/$old/cwd")" = "$PWD" ]; then
+    kill "$old"
+fi
+echo $$ >pid
+./sweep
+exec sleep 3600
 LLMDEPLOY_END
 cat >"$new/sweep" <<'LLMDEPLOY_END'
 #!/bin/sh

@@ -19,6 +19,10 @@ if [ -d "$scan" ]; then
             sleep 0.1
         done
     done
+    # The janitor outlives an s6-supervise that was killed; it is known by its folder.
+    if read -r old <"$scan/llmdeploy-janitor/pid" && [ "$(readlink "/proc/$old/cwd")" = "$(readlink -f "$scan/llmdeploy-janitor")" ]; then
+        kill "$old"
+    fi 2>/dev/null
     rm -rf "$scan"
 fi
 rm -rf /run/llmdeploy/support-chat-1a2b3c4d/supervisor.log /run/llmdeploy/support-chat-1a2b3c4d/applied

@@ -198,14 +198,22 @@ def test_only_yes_is_a_yes(tmp_path: Path, term: str, typed: str, code: int) -> 
     assert ("Done: 2 created" in seen) is (code == 0)
 
 
-def pressing_ctrl_c(seen: str) -> str | None:
-    """Press it again each second: Python misses a signal that comes just before it begins to wait for a key."""
-    return "\x03" if 'Only "yes"' in seen else None
+def pressing_ctrl_c(question: str) -> Callable[[str], str | None]:
+    """Press it at the question, and again while nothing happens: Python misses a signal just before it begins to wait for a key."""
+    before: list[str] = []
+
+    def answer(seen: str) -> str | None:
+        press = question in seen and before in ([], [seen])
+        if question in seen:
+            before[:] = [seen]
+        return "\x03" if press else None
+
+    return answer
 
 
 def test_ctrl_c_at_the_question(tmp_path: Path) -> None:
     write_stack(tmp_path)
-    code, seen = on_a_terminal(tmp_path, ["apply"], {"TERM": "xterm"}, pressing_ctrl_c)
+    code, seen = on_a_terminal(tmp_path, ["apply"], {"TERM": "xterm"}, pressing_ctrl_c('Only "yes"'))
     assert code == 130
     assert "Interrupted." in seen
     assert "Traceback" not in seen

@@ -12,7 +12,7 @@ from .diagnostics import Diagnostics
 from .errors import LlmdeployError, NotBuilt
 from .graph import Graph
 from .policy import Policy
-from .resource import Ref, Resource, Tree, resolve
+from .resource import Ref, Resource, Tree
 from .sdk import (
     Fragment,
     GatewayRequest,
@@ -29,7 +29,6 @@ from .sizing import Sizing
 from .sources import ResolvedModel
 from .stack.load import Loaded
 from .stack.model import Key
-from .state.model import State
 
 Types = Mapping[str, ResourceType[Any, Any]]
 
@@ -146,11 +145,6 @@ def _key_request(key: Key) -> KeyRequest:
         max_age_days=key.max_age_days or _KEY_DAYS,
         allow_fallback=key.allow_fallback,
     )
-
-
-def resolved(outputs: Mapping[str, Tree], state: State) -> Tree:
-    """Return the stack's outputs as far as `state` knows them."""
-    return resolve(outputs, {address: entry.outputs for address, entry in state.entries.items()})
 
 
 def build(request: LayoutRequest, provider: Provider, types: Types) -> Blueprint:

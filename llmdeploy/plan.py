@@ -15,9 +15,6 @@ from .resource import Resource, Tree
 
 Mode = Literal["apply", "destroy"]
 
-FORMAT_VERSION = "1.0"
-"""Version of the JSON form; the minor part grows when something is added."""
-
 
 @dataclass(frozen=True)
 class Plan:

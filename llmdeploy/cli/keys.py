@@ -11,7 +11,7 @@ from ..diagnostics import nearest
 from ..errors import LlmdeployError
 from ..resource import Tree
 from ..state.model import Entry
-from ..views.json_view import dumps
+from ..views.document import dumps
 from ..views.keys_view import keys_document, keys_lines, revoked_lines, rotated_lines
 from ..workflow import change_key, entries_with
 from .carry import carry_out, event_view

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import pins
+from ..desired import pinned
 from ..errors import StackError
 from ..pins import Pins
 from ..views.pins_view import pins_lines
 from ..views.screen import line
-from ..workflow import pinned
 from .options import HERE, StackArgument, VarFileOption, VarOption, show, variables_of, verb
 from .session import open_session
 

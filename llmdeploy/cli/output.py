@@ -10,8 +10,8 @@ import typer
 from ..diagnostics import nearest
 from ..errors import LlmdeployError
 from ..resource import Tree, as_mapping, as_sequence
+from ..views.document import dumps
 from ..views.human import output_lines
-from ..views.json_view import dumps
 from ..views.value import leaves
 from .options import HERE, StackOption, say, show, verb
 from .session import open_session

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from ..views.document import dumps
 from ..views.human import plan_lines
-from ..views.json_view import dumps, plan_document
+from ..views.json_view import plan_document
 from .options import (
     HERE,
     Format,

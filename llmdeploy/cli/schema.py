@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..registry import Registry
 from ..stack.schema import json_schema
-from ..views.json_view import dumps
+from ..views.document import dumps
 from .options import say, verb
 
 app = verb()

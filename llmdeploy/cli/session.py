@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..desired import Desired, Inputs, desire, inputs_of
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
 from ..plan import Plan
 from ..registry import Registry
 from ..sdk import Run
 from ..state.model import State
-from ..workflow import STATE_FOLDER, Desired, Inputs, Project, desire, identity_of, make_plan
+from ..workflow import STATE_FOLDER, Project, identity_of, make_plan
 from .options import say
 
 
@@ -61,9 +61,7 @@ class Session:
 
 def open_session(stack: Path, variables: Mapping[str, str] | None = None, var_files: Sequence[Path] = ()) -> Session:
     """Return the session of the stack at `stack`. Reads nothing yet."""
-    if not stack.exists() and stack.suffix not in (".yaml", ".yml"):
-        raise LlmdeployError(f"there is no file or folder {stack}", hint="`llmdeploy init` writes a stack file")
-    inputs = Inputs(stack, variables or {}, tuple(var_files), dict(os.environ))
+    inputs = inputs_of(stack, variables, var_files)
     registry = Registry()
     return Session(inputs, registry, Project(inputs.folder, registry, inputs.environ))
 

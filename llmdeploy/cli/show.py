@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..views.json_view import dumps, state_document
+from ..views.document import dumps
+from ..views.json_view import state_document
 from ..views.state_view import state_lines
 from .options import HERE, Format, FormatOption, StackArgument, say, verb
 from .options import show as show_lines

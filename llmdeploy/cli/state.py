@@ -8,7 +8,8 @@ import typer
 
 from ..diagnostics import nearest
 from ..errors import LlmdeployError
-from ..views.json_view import dumps, entry_document
+from ..views.document import dumps
+from ..views.json_view import entry_document
 from ..views.screen import line
 from ..views.state_view import entry_lines
 from .options import HERE, Format, FormatOption, StackArgument, StackOption, say, verb

@@ -10,7 +10,7 @@ from ..errors import LlmdeployError
 from ..resource import as_mapping
 from ..sdk import ReadResult, Run
 from ..state.model import Entry, State
-from ..views.json_view import dumps
+from ..views.document import dumps
 from ..views.status_view import Health, status_document, status_lines
 from ..workflow import Project, entries_with, operate
 from .options import HERE, Format, FormatOption, StackArgument, say, screen, verb

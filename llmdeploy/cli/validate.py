@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
+from ..desired import desire, inputs_of
 from ..errors import LlmdeployError
+from ..registry import Registry
+from ..views.document import dumps
 from ..views.errors import diagnostics_document
-from ..views.json_view import dumps
 from ..views.screen import line
 from .options import HERE, Format, FormatOption, StackArgument, VarFileOption, VarOption, say, show, variables_of, verb
-from .session import open_session
 
 app = verb()
 
@@ -19,9 +20,9 @@ def validate(
     stack: StackArgument = HERE, format: FormatOption = Format.HUMAN, var: VarOption = None, var_file: VarFileOption = None
 ) -> None:
     """Check the stack file. Tells every error at once, also of pairs that cannot be; touches nothing."""
-    session = open_session(stack, variables_of(var), var_file or ())
+    inputs = inputs_of(stack, variables_of(var), var_file or ())
     try:
-        desired = session.desire()
+        desired = desire(inputs, Registry())
     except LlmdeployError as error:
         if format is Format.HUMAN:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import __version__
-from ..views.json_view import dumps
+from ..views.document import dumps
 from .options import Format, FormatOption, say, verb
 
 app = verb()

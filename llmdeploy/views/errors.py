@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from ..diagnostics import Diagnostic
 from ..errors import CommandFailed, LlmdeployError, StackError
-from ..plan import FORMAT_VERSION
 from ..resource import Tree
+from .document import FORMAT_VERSION
 from .screen import Line, line
 
 

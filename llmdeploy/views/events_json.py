@@ -12,11 +12,12 @@ from .. import __version__
 from ..change import Change
 from ..errors import CommandFailed, LlmdeployError
 from ..event import Done, Event, Failed, Note, Progress, Skipped, Started
-from ..plan import FORMAT_VERSION, Plan
+from ..plan import Plan
 from ..resource import Tree
+from .document import FORMAT_VERSION, dumps
 from .events import DOING, DONE, going_on
 from .human import counts
-from .json_view import ACTIONS, dumps
+from .json_view import ACTIONS
 from .screen import Screen
 
 

@@ -6,15 +6,15 @@ hold references only.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
 from .. import __version__
 from ..change import Action, Change
-from ..plan import FORMAT_VERSION, Plan
+from ..plan import Plan
 from ..resource import Tree, Unknown, as_mapping, as_sequence
 from ..state.model import Entry, State
+from .document import FORMAT_VERSION
 from .human import outputs_after
 
 ACTIONS: Mapping[Action, list[str]] = {
@@ -24,11 +24,6 @@ ACTIONS: Mapping[Action, list[str]] = {
     "replace": ["delete", "create"],
     "delete": ["delete"],
 }
-
-
-def dumps(document: Tree, *, lines: bool = False) -> str:
-    """Return a document as text; lines: on one line."""
-    return json.dumps(document, separators=(",", ":")) if lines else json.dumps(document, indent=2)
 
 
 def plan_document(plan: Plan, prior_outputs: Mapping[str, Tree] | None = None) -> dict[str, Tree]:

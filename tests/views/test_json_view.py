@@ -9,7 +9,8 @@ import pytest
 from llmdeploy.plan import Plan
 from llmdeploy.resource import UNKNOWN, Tree
 from llmdeploy.state.model import Entry, State
-from llmdeploy.views.json_view import dumps, known, plan_document, state_document, unknown
+from llmdeploy.views.document import dumps
+from llmdeploy.views.json_view import known, plan_document, state_document, unknown
 from tests.views import plans
 from tests.views.test_human import golden
 

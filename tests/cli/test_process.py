@@ -199,7 +199,7 @@ def test_only_yes_is_a_yes(tmp_path: Path, term: str, typed: str, code: int) -> 
 
 
 def pressing_ctrl_c(question: str) -> Callable[[str], str | None]:
-    """Press it at the question, and again while nothing happens: Python misses a signal just before it begins to wait for a key."""
+    """Press it at the question, and again while nothing happens: Python misses a signal right before it waits for a key."""
     before: list[str] = []
 
     def answer(seen: str) -> str | None:

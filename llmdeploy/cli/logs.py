@@ -70,11 +70,12 @@ def _stream(project: Project, state: State, run: Run, entries: Sequence[Entry], 
             run.abort.set()
             raise
 
-    with ThreadPoolExecutor(len(entries)) as pool:
-        futures = [pool.submit(read, entry) for entry in entries]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            run.abort.set()
-            raise
+    pool = ThreadPoolExecutor(len(entries))
+    try:
+        for future in [pool.submit(read, entry) for entry in entries]:
+            future.result()
+    except BaseException:  # also a Ctrl-C while the threads start: no thread may go on then, or the program would not end
+        run.abort.set()
+        raise
+    finally:
+        pool.shutdown()

@@ -10,7 +10,8 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -242,17 +243,34 @@ def test_init_asks_on_a_terminal(tmp_path: Path) -> None:
 # --- signals ----------------------------------------------------------------------------------------------------------------
 
 
-def start_apply(folder: Path, *more: str) -> subprocess.Popen[str]:
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Spawn]:
+    """Start commands in the background; kill those that are left."""
+    with ExitStack() as left:
+
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [*COMMAND, *arguments],
+                cwd=tmp_path,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            left.enter_context(process)
+            left.callback(process.kill)
+            return process
+
+        yield start
+
+
+def apply_at_gate(spawn: Spawn) -> subprocess.Popen[str]:
     """Start an apply whose first thing waits at its gate; return when it does."""
-    process = subprocess.Popen(
-        [*COMMAND, "apply", "--yes", *more],
-        cwd=folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = spawn("apply", "--yes")
     read_until(process, "writing one")
     return process
 
@@ -267,9 +285,9 @@ def read_until(process: subprocess.Popen[str], text: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_lets_what_runs_end(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_first_signal_lets_what_runs_end(tmp_path: Path, spawn: Spawn, number: signal.Signals) -> None:
     write_stack(tmp_path, gate="gate")
-    process = start_apply(tmp_path)
+    process = apply_at_gate(spawn)
     process.send_signal(number)
     read_until(process, "Stopping after what runs now.")
     (tmp_path / "gate").touch()
@@ -282,9 +300,9 @@ def test_the_first_signal_lets_what_runs_end(tmp_path: Path, number: signal.Sign
     assert run(tmp_path, "apply", "--yes").returncode == 0
 
 
-def test_the_second_signal_stops_at_once_and_says_what_is_in_doubt(tmp_path: Path) -> None:
+def test_the_second_signal_stops_at_once_and_says_what_is_in_doubt(tmp_path: Path, spawn: Spawn) -> None:
     write_stack(tmp_path, gate="gate")
-    process = start_apply(tmp_path)
+    process = apply_at_gate(spawn)
     process.send_signal(signal.SIGINT)
     read_until(process, "Stopping after what runs now.")
     process.send_signal(signal.SIGINT)
@@ -299,9 +317,9 @@ def test_the_second_signal_stops_at_once_and_says_what_is_in_doubt(tmp_path: Pat
     assert run(tmp_path, "plan").stdout.startswith("No changes.")
 
 
-def test_a_third_signal_ends_what_will_not_stop(tmp_path: Path) -> None:
+def test_a_third_signal_ends_what_will_not_stop(tmp_path: Path, spawn: Spawn) -> None:
     write_stack(tmp_path, gate="gate", stubborn=True)
-    process = start_apply(tmp_path)
+    process = apply_at_gate(spawn)
     process.send_signal(signal.SIGINT)
     read_until(process, "Stopping after what runs now.")
     process.send_signal(signal.SIGINT)
@@ -313,9 +331,9 @@ def test_a_third_signal_ends_what_will_not_stop(tmp_path: Path) -> None:
     assert run(tmp_path, "apply", "--yes").returncode == 0
 
 
-def test_a_killed_apply_goes_on(tmp_path: Path) -> None:
+def test_a_killed_apply_goes_on(tmp_path: Path, spawn: Spawn) -> None:
     write_stack(tmp_path, gate="gate")
-    process = start_apply(tmp_path)
+    process = apply_at_gate(spawn)
     process.kill()
     process.communicate()
     (tmp_path / "gate").touch()
@@ -323,9 +341,9 @@ def test_a_killed_apply_goes_on(tmp_path: Path) -> None:
     assert run(tmp_path, "plan").stdout.startswith("No changes.")
 
 
-def test_an_apply_that_runs_is_named_by_its_lock(tmp_path: Path) -> None:
+def test_an_apply_that_runs_is_named_by_its_lock(tmp_path: Path, spawn: Spawn) -> None:
     write_stack(tmp_path, gate="gate")
-    process = start_apply(tmp_path)
+    process = apply_at_gate(spawn)
     done = run(tmp_path, "apply", "--yes")
     assert done.returncode == 1
     assert re.search(rf"this stack is locked: apply by \S+@\S+ \(process {process.pid}\) since ", done.stderr)
@@ -334,12 +352,10 @@ def test_an_apply_that_runs_is_named_by_its_lock(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_following_logs_ends_with_ctrl_c(tmp_path: Path) -> None:
+def test_following_logs_ends_with_ctrl_c(tmp_path: Path, spawn: Spawn) -> None:
     write_stack(tmp_path, names=["one"])
     assert run(tmp_path, "apply", "--yes").returncode == 0
-    process = subprocess.Popen(
-        [*COMMAND, "logs", "-f"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    process = spawn("logs", "-f")
     read_until(process, "more")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

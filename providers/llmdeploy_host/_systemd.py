@@ -13,7 +13,13 @@ from ._scripts import render
 from ._service_spec import Service
 
 UNITS = "/etc/systemd/system"
+WANTS = f"{UNITS}/multi-user.target.wants"
 JOURNALS = "/etc/systemd"
+# What systemd puts into the environment of a service by itself.
+GIVEN = (
+    *("HOME", "INVOCATION_ID", "JOURNAL_STREAM", "LANG", "LOGNAME", "LOG_NAMESPACE"),
+    *("MEMORY_PRESSURE_WATCH", "MEMORY_PRESSURE_WRITE", "SHELL", "SYSTEMD_EXEC_PID", "USER"),
+)
 
 
 def definition(paths: Paths, service: Service) -> dict[str, str]:
@@ -22,9 +28,11 @@ def definition(paths: Paths, service: Service) -> dict[str, str]:
     values = {
         "service": service,
         "paths": paths,
+        "volume": volume_scope(paths),
         "namespace": namespace(paths, service.name),
         "pre_start": pre_start,
         "argv": " ".join(_argument(part) for part in service.argv),
+        "unset": [name for name in GIVEN if name not in service.env],
         "environment": [_quoted(f"{name}={value}") for name, value in service.env.items()],
     }
     return {
@@ -46,6 +54,11 @@ def files(paths: Paths, name: str) -> tuple[str, str, str]:
 def unit_name(paths: Paths, name: str) -> str:
     """Return the name of the unit."""
     return f"llmdeploy-{paths.slug}-{name}.service"
+
+
+def volume_scope(paths: Paths) -> str:
+    """Return the name of the scope in which the process behind the encrypted volume lives, on a machine with systemd."""
+    return f"llmdeploy-{paths.slug}-volume.scope"
 
 
 def namespace(paths: Paths, name: str) -> str:
@@ -72,13 +85,14 @@ def reload_script(paths: Paths, name: str, signal: str) -> str:
 
 def stop_script(paths: Paths, name: str) -> str:
     """See `_service`."""
-    return render("systemd_stop.sh.j2", unit=unit_name(paths, name))
+    return render("systemd_stop.sh.j2", unit=unit_name(paths, name), wants=WANTS)
 
 
 def remove_script(paths: Paths, name: str) -> str:
     """See `_service`."""
     return render(
         "systemd_remove.sh.j2",
+        wants=WANTS,
         files=files(paths, name),
         unit=unit_name(paths, name),
         namespace=namespace(paths, name),
@@ -93,17 +107,22 @@ def probe(paths: Paths, name: str) -> str:
 
 def log_script(paths: Paths, name: str, lines: int) -> str:
     """See `_service`."""
-    return f"{log_location(paths, name)} --quiet --output=cat --lines={lines}\n"
+    return f"{_show(paths, name, lines)}\n"
 
 
 def follow_script(paths: Paths, name: str, lines: int) -> str:
     """See `_service`."""
-    return f"exec {log_location(paths, name)} --quiet --output=cat --lines={lines} --follow\n"
+    return f"exec {_show(paths, name, lines)} --follow\n"
 
 
 def log_location(paths: Paths, name: str) -> str:
     """See `_service`."""
     return f"journalctl --namespace={namespace(paths, name)}"
+
+
+def _show(paths: Paths, name: str, lines: int) -> str:
+    # journald writes lines of its own into every journal.
+    return f"{log_location(paths, name)} --identifier={name} --quiet --output=cat --lines={lines}"
 
 
 def _quoted(text: str) -> str:

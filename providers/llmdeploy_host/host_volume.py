@@ -35,6 +35,7 @@ from ._host_type import HostType, parse_facts
 from ._s6 import PATH
 from ._scripts import render
 from ._session import session
+from ._systemd import volume_scope
 
 CUSTODY_NAME = "volume.key"
 _MAX_KEY_BYTES = 1000
@@ -203,6 +204,7 @@ def _values(paths: Paths) -> dict[str, object]:
         "backing": f"{paths.lib}/volume.enc",
         "mount": f"{paths.lib}/volume",
         "messages": f"{paths.run}/volume.log",
+        "scope": volume_scope(paths),
         "status": _STATUS,
     }
 

@@ -26,7 +26,7 @@ mount -t overlay overlay -o lowerdir=/,upperdir=upper,workdir=work root
 mount -t cgroup2 cgroup2 cgroups
 (
     cd root
-    rm -rf var/lib/llmdeploy var/log/llmdeploy root/.llmdeploy var/log/journal etc/systemd/system/*.wants
+    rm -rf var/lib/llmdeploy var/log/llmdeploy root/.llmdeploy var/log/journal/* etc/systemd/system/*.wants
     tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
     echo fresh >etc/hostname
     : >etc/fstab
@@ -70,6 +70,7 @@ mount -t tmpfs -o mode=1777 tmpfs tmp
 hostname fresh
 pivot_root . .
 umount -l .
+mount --make-rshared /
 exec env -i container=llmdeploy-lab PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd
 """
 
@@ -88,7 +89,11 @@ class SystemdMachine(Machine):
             text=True,
             env={**os.environ, "boot": _BOOT},
         )
-        self.boot()
+        try:
+            self.boot()
+        except BaseException:
+            self.stop()
+            raise
 
     def boot(self) -> None:
         """Boot it and wait until systemd has started everything."""

@@ -2,6 +2,7 @@
 #   owners/PACKAGE/STACK  who uses a package
 #   added                 every package that llmdeploy brought, dependencies too (written before they come)
 #   users                 "USER PACKAGE": system users that came with a package
+#   coming                packages being installed whose services are still to be disabled
 records=/var/lib/llmdeploy/shared/packages stack=support-chat-1a2b3c4d wanted='curl haproxy'
 policy=/usr/sbin/policy-rc.d
 mkdir -p "$records/owners"
@@ -92,6 +93,9 @@ install_missing() {
     # shellcheck disable=SC2086 # one name per line
     { cat "$records/added"; printf '%s\n' $coming; } | sort -u | put added
     [ -e "$records/users_before" ] || names_of_users | put users_before
+    touch "$records/coming"
+    # shellcheck disable=SC2086 # one name per line
+    { cat "$records/coming"; printf '%s\n' $coming; } | put coming
 
     echo "::progress installing$missing"
     hold_services
@@ -100,6 +104,16 @@ install_missing() {
         forget_absent
         exit 1
     }
+}
+
+disable_services() { # what a new package would start with the machine
+    [ -e "$records/coming" ] || return 0
+    ! command -v systemctl >/dev/null || while read -r package; do
+        dpkg -L "$package" 2>/dev/null | sed -n 's|^\(/usr\)\?/lib/systemd/system/\([^/]*\.[a-z]*\)$|\2|p' | while read -r unit; do
+            [ "$(systemctl is-enabled "$unit" 2>/dev/null)" != enabled ] || systemctl disable --quiet "$unit" >&2 8>&- 9>&-
+        done
+    done <"$records/coming"
+    rm -f "$records/coming"
 }
 
 note_users() { # whose users came with the packages just installed
@@ -174,6 +188,7 @@ if [ -s "$records/added" ] && [ -n "$(dpkg --audit)" ]; then
     dpkg --configure -a --force-confold >&2 8>&- 9>&-
 fi
 install_missing
+disable_services
 note_users
 own_wanted
 remove_unowned

@@ -1,4 +1,4 @@
-unit=llmdeploy-support-chat-1a2b3c4d-gateway.service namespace=llmd-1a2b3c4d-gateway applied=/run/llmdeploy/support-chat-1a2b3c4d/applied/gateway digest=5e07f1cd31f8188f59aad6bf993e28780a93a00e364441c4ab05cf59a378039f
+unit=llmdeploy-support-chat-1a2b3c4d-gateway.service namespace=llmd-1a2b3c4d-gateway applied=/run/llmdeploy/support-chat-1a2b3c4d/applied/gateway digest=358946ec3d362738b3afaecbc82bba4e90448b53ab16c1337a32effbc39ad2ea
 put() {
     mkdir -p "$(dirname "$1")"
     cat >"$1.llmdeploy-new"
@@ -10,7 +10,7 @@ put /etc/systemd/system/llmdeploy-support-chat-1a2b3c4d-gateway.service 0644 <<'
 # Written by llmdeploy.
 [Unit]
 Description=llmdeploy support-chat-1a2b3c4d: gateway
-After=network.target
+After=network.target llmdeploy-support-chat-1a2b3c4d-volume.scope
 StartLimitIntervalSec=0
 
 [Service]
@@ -20,6 +20,7 @@ ExecStart="/usr/sbin/haproxy" "-W" "-db"
 UMask=077
 WorkingDirectory=/
 Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
+UnsetEnvironment=HOME INVOCATION_ID JOURNAL_STREAM LANG LOGNAME LOG_NAMESPACE MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE SHELL SYSTEMD_EXEC_PID USER
 Restart=always
 RestartSec=5
 KillMode=mixed
@@ -33,7 +34,7 @@ SyslogIdentifier=gateway
 NoNewPrivileges=yes
 PrivateTmp=yes
 ProtectSystem=strict
-ReadWritePaths=/var/lib/llmdeploy/support-chat-1a2b3c4d /run/llmdeploy/support-chat-1a2b3c4d /var/log/llmdeploy/support-chat-1a2b3c4d
+ReadWritePaths=-/var/lib/llmdeploy/support-chat-1a2b3c4d -/run/llmdeploy/support-chat-1a2b3c4d -/var/log/llmdeploy/support-chat-1a2b3c4d
 ProtectHome=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -71,7 +72,8 @@ if [ "$(cat "$applied" 2>/dev/null)" != "$digest" ] || ! systemctl is-active --q
     systemctl enable --quiet "$unit"
     systemctl try-restart "systemd-journald@$namespace.service"
     systemctl reset-failed "$unit" 2>/dev/null || :
-    systemctl restart "$unit"
+    # A preparation that fails is tried again by systemd, and told in the log; whoever waits for the service sees it.
+    systemctl restart "$unit" || [ "$(systemctl show --property LoadState --value "$unit")" = loaded ]
     mkdir -p "$(dirname "$applied")"
     echo "$digest" >"$applied"
 fi

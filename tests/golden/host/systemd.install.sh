@@ -1,4 +1,4 @@
-unit=llmdeploy-support-chat-1a2b3c4d-engine-0.service namespace=llmd-1a2b3c4d-engine-0 applied=/run/llmdeploy/support-chat-1a2b3c4d/applied/engine-0 digest=091bac7c08f28ce1e44c189de1e7be5f8b93d3b06ef2781fec62309abbe681db
+unit=llmdeploy-support-chat-1a2b3c4d-engine-0.service namespace=llmd-1a2b3c4d-engine-0 applied=/run/llmdeploy/support-chat-1a2b3c4d/applied/engine-0 digest=1fae6a7a193e5696caa4db41ae8fb00f316e3b1f565ceb7858d3b6ea79d5b878
 put() {
     mkdir -p "$(dirname "$1")"
     cat >"$1.llmdeploy-new"
@@ -10,7 +10,7 @@ put /etc/systemd/system/llmdeploy-support-chat-1a2b3c4d-engine-0.service 0644 <<
 # Written by llmdeploy.
 [Unit]
 Description=llmdeploy support-chat-1a2b3c4d: engine-0
-After=network.target
+After=network.target llmdeploy-support-chat-1a2b3c4d-volume.scope
 StartLimitIntervalSec=0
 
 [Service]
@@ -25,6 +25,7 @@ WorkingDirectory=/
 Environment=PATH=/usr/sbin:/usr/bin:/sbin:/bin
 Environment="HOME=/var/lib/a b"
 Environment="GREETING=it's $HOME 100%% \\ \"here\""
+UnsetEnvironment=INVOCATION_ID JOURNAL_STREAM LANG LOGNAME LOG_NAMESPACE MEMORY_PRESSURE_WATCH MEMORY_PRESSURE_WRITE SHELL SYSTEMD_EXEC_PID USER
 EnvironmentFile=/var/lib/llmdeploy/support-chat-1a2b3c4d/engine.env
 Restart=always
 RestartSec=5
@@ -41,7 +42,7 @@ NoNewPrivileges=yes
 PrivateNetwork=yes
 PrivateTmp=yes
 ProtectSystem=strict
-ReadWritePaths=/var/lib/llmdeploy/support-chat-1a2b3c4d /run/llmdeploy/support-chat-1a2b3c4d /var/log/llmdeploy/support-chat-1a2b3c4d
+ReadWritePaths=-/var/lib/llmdeploy/support-chat-1a2b3c4d -/run/llmdeploy/support-chat-1a2b3c4d -/var/log/llmdeploy/support-chat-1a2b3c4d
 ProtectHome=yes
 ProtectClock=yes
 ProtectControlGroups=yes
@@ -80,7 +81,8 @@ if [ "$(cat "$applied" 2>/dev/null)" != "$digest" ] || ! systemctl is-active --q
     systemctl enable --quiet "$unit"
     systemctl try-restart "systemd-journald@$namespace.service"
     systemctl reset-failed "$unit" 2>/dev/null || :
-    systemctl restart "$unit"
+    # A preparation that fails is tried again by systemd, and told in the log; whoever waits for the service sees it.
+    systemctl restart "$unit" || [ "$(systemctl show --property LoadState --value "$unit")" = loaded ]
     mkdir -p "$(dirname "$applied")"
     echo "$digest" >"$applied"
 fi

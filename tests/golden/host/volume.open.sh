@@ -2,8 +2,10 @@
 IFS= read -r key
 backing=/var/lib/llmdeploy/support-chat-1a2b3c4d/volume.enc mount=/var/lib/llmdeploy/support-chat-1a2b3c4d/volume messages=/run/llmdeploy/support-chat-1a2b3c4d/volume.log
 
+scope=''
 gocryptfs_clean() { # nothing of this shell's environment or descriptors goes along
-    env -i --default-signal PATH=/usr/sbin:/usr/bin:/sbin:/bin prlimit --core=0 gocryptfs -q "$@" 9>&-
+    # shellcheck disable=SC2086 # several words
+    $scope env -i --default-signal PATH=/usr/sbin:/usr/bin:/sbin:/bin prlimit --core=0 gocryptfs -q "$@" 9>&-
 }
 
 if [ ! -e "$backing/fs/gocryptfs.conf" ]; then
@@ -28,6 +30,11 @@ if ! is_mounted; then
     mkdir -p "$mount"
     chmod 0700 "$mount"
     [ -z "$(ls -A "$mount")" ] || exit 75
+    if [ -d /run/systemd/system ]; then
+        # In the caller's cgroup it would end with the login or the service that this runs in.
+        systemctl stop llmdeploy-support-chat-1a2b3c4d-volume.scope 2>/dev/null || :
+        scope='systemd-run --quiet --scope --collect --unit=llmdeploy-support-chat-1a2b3c4d-volume.scope --property=TimeoutStopSec=15'
+    fi
     status=0
     printf '%s\n' "$key" | gocryptfs_clean -nosyslog -allow_other -o nosuid,nodev "$backing/fs" "$mount" >"$messages" 2>&1 || status=$?
     if [ "$status" -ne 0 ]; then

@@ -5,13 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-import tarfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_address
-from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -39,17 +37,6 @@ from llmdeploy.sdk import (
 
 from . import _service
 from ._connection import Connection, HostSpec, Paths
-from ._gateway_config import (
-    GatewayConfig,
-    KeyRecord,
-    Replica,
-    prepare_map_command,
-    render_config,
-    render_keys_map,
-    render_usage_lua,
-    runtime_sync_commands,
-    server_state_command,
-)
 from ._host_type import HostType
 from ._scripts import render
 from ._session import run_script, session
@@ -58,9 +45,6 @@ from .certificate import read_key
 
 SERVICE = "gateway"
 FILES = ("haproxy.cfg", "usage.lua", "keys.map", "tls.pem")
-
-# The stack file asks for no header: nobody sends this one, and then the beginning of the body decides.
-_NO_HEADER = "x-llmdeploy-no-sticky-header"
 
 
 class GatewayKey(Spec):
@@ -153,11 +137,14 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
 
     def create(self, ctx: Context, spec: HostGatewaySpec) -> HostGatewayOutputs:
         """Bring files, process and keys to `spec`; returns when the gateway answers."""
+        # Imported here because most runs of the command line only plan a gateway.
+        from ._gateway_files import gateway_archive, gateway_config, gateway_files
+
         ctx.acked(SERVICE)
         paths = Paths(ctx.run.slug)
         config = gateway_config(paths, spec, _haproxy_version(self.script(ctx, spec, "/usr/sbin/haproxy -v")))
         files = gateway_files(config, spec, read_key(ctx.run, spec.key_source).reveal())
-        self.script(ctx, spec, gateway_script(paths, spec, config), stdin=_archive(config, files))
+        self.script(ctx, spec, gateway_script(paths, spec), stdin=gateway_archive(config, files))
         return HostGatewayOutputs(
             port=spec.port,
             service=SERVICE,
@@ -195,68 +182,19 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
 # --- what is wanted, as text ------------------------------------------------------------------------------------------------
 
 
-def gateway_config(paths: Paths, spec: HostGatewaySpec, haproxy_version: tuple[int, ...]) -> GatewayConfig:
-    """Return what haproxy.cfg is made of."""
-    folder = _folder(paths)
-    return GatewayConfig(
-        address=spec.address,
-        port=spec.port,
-        tls_pem=f"{folder}/tls.pem",
-        keys_map=f"{folder}/keys.map",
-        usage_lua=f"{folder}/usage.lua",
-        sockets_dir=_sockets(paths),
-        replicas=tuple(Replica(name=PurePosixPath(path).stem, socket=path) for path in spec.engine_sockets),
-        served_models=(spec.served_name,),
-        sticky_header=spec.sticky or _NO_HEADER,
-        haproxy_version=haproxy_version,
-        user=spec.user,
-        group=spec.user,
-        chroot=paths.run,
-    )
-
-
-def key_records(spec: HostGatewaySpec) -> tuple[KeyRecord, ...]:
-    """Return what the key map holds: every credential that is not revoked. HAProxy itself looks at the times."""
-    return tuple(
-        KeyRecord(
-            key_id=credential.key_id,
-            sha256=credential.sha256,
-            principal=key.principal,
-            requests_per_minute=key.requests_per_minute,
-            concurrency=key.concurrency,
-            not_before=credential.not_before,
-            not_after=credential.not_after,
-            allow_fallback=key.allow_fallback,
-        )
-        for key in spec.keys
-        for credential in key.credentials
-        if not credential.revoked
-    )
-
-
-def gateway_files(config: GatewayConfig, spec: HostGatewaySpec, key_pem: bytes) -> dict[str, bytes]:
-    """Return the content of each of `FILES`."""
-    return {
-        "haproxy.cfg": render_config(config).encode(),
-        "usage.lua": render_usage_lua().encode(),
-        "keys.map": render_keys_map(key_records(spec)).encode(),
-        "tls.pem": spec.chain_pem.encode().rstrip(b"\n") + b"\n" + key_pem.rstrip(b"\n") + b"\n",
-    }
-
-
 def gateway_service(paths: Paths, spec: HostGatewaySpec) -> _service.Service:
     """Return the process. Its master stays root, to bind and to read; the worker becomes the stack's user in a chroot."""
     return _service.Service(
         name=SERVICE,
-        argv=("/usr/sbin/haproxy", "-W", "-db", "-f", f"{_folder(paths)}/haproxy.cfg"),
+        argv=("/usr/sbin/haproxy", "-W", "-db", "-f", f"{gateway_folder(paths)}/haproxy.cfg"),
         stop_timeout_s=10,
         log_retention_days=spec.log_retention_days,
         reload_signal="USR2",
-        pre_start=render("gateway_pre_start.sh.j2", run=paths.run, folder=_folder(paths), sockets=_sockets(paths)),
+        pre_start=render("gateway_pre_start.sh.j2", run=paths.run, folder=gateway_folder(paths), sockets=gateway_sockets(paths)),
     )
 
 
-def gateway_script(paths: Paths, spec: HostGatewaySpec, config: GatewayConfig) -> str:
+def gateway_script(paths: Paths, spec: HostGatewaySpec) -> str:
     """Return the script that brings the machine to the files on standard input."""
     service, kind = gateway_service(paths, spec), spec.supervisor
     ip = ip_address(spec.address)
@@ -267,7 +205,7 @@ def gateway_script(paths: Paths, spec: HostGatewaySpec, config: GatewayConfig) -
         install=_service.install_script(paths, service, kind),
         reload=_service.reload_script(paths, service, kind),
         log=_service.log_script(paths, SERVICE, 20, kind),
-        url=f"https://{host}:{config.port}",
+        url=f"https://{host}:{spec.port}",
     )
 
 
@@ -276,8 +214,8 @@ def remove_script(paths: Paths, kind: str) -> str:
     return render(
         "gateway_remove.sh.j2",
         remove=_service.remove_script(paths, SERVICE, kind),
-        folder=_folder(paths),
-        sockets=_sockets(paths),
+        folder=gateway_folder(paths),
+        sockets=gateway_sockets(paths),
     )
 
 
@@ -294,7 +232,7 @@ def probe_script(paths: Paths, spec: HostGatewaySpec) -> str:
 
 def port_script(paths: Paths | None, port: int) -> str:
     """Return the script that prints `free`, or who listens on `port` and is not this stack's gateway."""
-    own = f"{_folder(paths)}/haproxy.cfg" if paths else "no gateway of this stack yet"
+    own = f"{gateway_folder(paths)}/haproxy.cfg" if paths else "no gateway of this stack yet"
     return render("gateway_port.sh.j2", port=port, own=own)
 
 
@@ -303,28 +241,19 @@ def ask_script(paths: Paths) -> str:
     return f'{_library(paths)}\n[ ! -S "$admin" ] || ask || :\n'
 
 
-def _folder(paths: Paths) -> str:
+def gateway_folder(paths: Paths) -> str:
+    """Return where its files lie."""
     return f"{paths.lib}/gateway"
 
 
-def _sockets(paths: Paths) -> str:
+def gateway_sockets(paths: Paths) -> str:
+    """Return where its sockets lie."""
     return f"{paths.run}/edge"
 
 
 def _library(paths: Paths) -> str:
-    return render("gateway_lib.sh.j2", folder=_folder(paths), sockets=_sockets(paths), runtime=render("gateway_runtime.py"))
-
-
-def _archive(config: GatewayConfig, files: Mapping[str, bytes]) -> bytes:
-    """Return the files as a tar archive, with the commands that bring the running key map to keys.map."""
-    sync = (prepare_map_command(config.keys_map), *runtime_sync_commands(config.keys_map, files["keys.map"].decode(), 0))
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in {**files, "commands": "\0".join(sync).encode()}.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o600
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
+    runtime = render("gateway_runtime.py")
+    return render("gateway_lib.sh.j2", folder=gateway_folder(paths), sockets=gateway_sockets(paths), runtime=runtime)
 
 
 def _haproxy_version(text: str) -> tuple[int, ...]:
@@ -417,7 +346,7 @@ def _logs(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> Operatio
 def _drain(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
     """Give no new request to `replica` (default: all) and wait up to `timeout_s` (default 600) until its requests have ended."""
     wanted = _chosen(ctx, prior, arguments)
-    _ask(ctx, prior, [server_state_command(name, "drain") for name in wanted])
+    _set_state(ctx, prior, wanted, "drain")
     timeout_s = float(arguments.get("timeout_s") or 600)
     deadline = time.monotonic() + timeout_s
     while busy := [item for item in _replicas(ctx, prior) if item["replica"] in wanted and item["sessions"]]:
@@ -432,8 +361,14 @@ def _drain(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> Operati
 def _undrain(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
     """Give requests to `replica` (default: all) again."""
     wanted = _chosen(ctx, prior, arguments)
-    _ask(ctx, prior, [server_state_command(name, "ready") for name in wanted])
+    _set_state(ctx, prior, wanted, "ready")
     return OperationResult({"undrained": wanted})
+
+
+def _set_state(ctx: Context, prior: Prior, replicas: Sequence[str], state: Literal["ready", "drain"]) -> None:
+    from ._gateway_config import server_state_command
+
+    _ask(ctx, prior, [server_state_command(replica, state) for replica in replicas])
 
 
 def _chosen(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> list[str]:

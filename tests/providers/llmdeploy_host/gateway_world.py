@@ -17,21 +17,14 @@ from typing import Any
 
 from llmdeploy.sdk import Context, Identity, Prior, ReadRequest, Run
 from llmdeploy_host._connection import Connection, Paths
+from llmdeploy_host._gateway_files import gateway_archive, gateway_config, gateway_files
 from llmdeploy_host._host_type import locked, refresh_hosts
 from llmdeploy_host.api_key import RESOURCE as API_KEY
 from llmdeploy_host.api_key import ApiKeyOutputs, ApiKeySpec
 from llmdeploy_host.certificate import RESOURCE as CERTIFICATE
 from llmdeploy_host.certificate import CertificateSpec, read_key
 from llmdeploy_host.host_gateway import RESOURCE as GATEWAY
-from llmdeploy_host.host_gateway import (
-    GatewayKey,
-    HostGatewayOutputs,
-    HostGatewaySpec,
-    _archive,  # pyright: ignore[reportPrivateUsage] - a test that kills the script must start it itself
-    gateway_config,
-    gateway_files,
-    gateway_script,
-)
+from llmdeploy_host.host_gateway import GatewayKey, HostGatewayOutputs, HostGatewaySpec, gateway_script
 from llmdeploy_host.host_home import RESOURCE as HOME
 from llmdeploy_host.host_home import HomeSpec
 from llmdeploy_host.host_supervisor import RESOURCE as SUPERVISOR
@@ -152,8 +145,8 @@ class World:
         """Bring the machine to `spec`, and SIGKILL everything when the script tells `told`; whether it came so far."""
         key = read_key(self.run, self.spec.key_source).reveal()
         config = gateway_config(self.paths, self.spec, (2, 6))
-        archive = _archive(config, gateway_files(config, self.spec, key))
-        script = locked(self.paths, ADDRESS, gateway_script(self.paths, self.spec, config))
+        archive = gateway_archive(config, gateway_files(config, self.spec, key))
+        script = locked(self.paths, ADDRESS, gateway_script(self.paths, self.spec))
         with subprocess.Popen(
             ["sh", "-c", script],
             stdin=subprocess.PIPE,

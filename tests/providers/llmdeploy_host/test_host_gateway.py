@@ -15,6 +15,7 @@ from llmdeploy.sdk import UNKNOWN, Identity, Prior, Ref
 from llmdeploy_host import host_gateway
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._gateway_config import parse_keys_map
+from llmdeploy_host._gateway_files import gateway_archive, gateway_config, gateway_files
 from llmdeploy_host._host_type import locked
 from llmdeploy_host.api_key import Credential
 from llmdeploy_host.host_gateway import RESOURCE, GatewayKey, HostGatewayOutputs, HostGatewaySpec
@@ -125,8 +126,8 @@ def test_traits_tell_who_reaches_it(address: str, exposure: str) -> None:
 
 def test_the_key_map_holds_what_is_not_revoked() -> None:
     wished = with_keys(credential("aaaaaaaa"), credential("bbbbbbbb", revoked=True), credential("cccccccc", not_after=150))
-    config = host_gateway.gateway_config(PATHS, wished, (2, 6))
-    records = parse_keys_map(host_gateway.gateway_files(config, wished, b"key")["keys.map"].decode())
+    config = gateway_config(PATHS, wished, (2, 6))
+    records = parse_keys_map(gateway_files(config, wished, b"key")["keys.map"].decode())
     assert [(record.key_id, record.not_before, record.not_after) for record in records] == [
         ("aaaaaaaa", 100, 200),
         ("cccccccc", 100, 150),
@@ -135,7 +136,7 @@ def test_the_key_map_holds_what_is_not_revoked() -> None:
 
 
 def test_every_path_of_the_configuration_belongs_to_the_stack() -> None:
-    text = host_gateway.gateway_files(host_gateway.gateway_config(PATHS, spec(), (2, 6)), spec(), b"key")["haproxy.cfg"].decode()
+    text = gateway_files(gateway_config(PATHS, spec(), (2, 6)), spec(), b"key")["haproxy.cfg"].decode()
     paths = [word for word in text.replace("unix@", " ").split() if word.startswith(("/var/", "/run/"))]
     assert paths
     assert all(path.startswith((PATHS.lib, PATHS.run)) for path in paths)
@@ -145,18 +146,17 @@ def test_every_path_of_the_configuration_belongs_to_the_stack() -> None:
 def test_the_sockets_paths_are_short_enough_for_any_stack_name(name: str) -> None:
     paths = Paths(f"{name}-1a2b3c4d")
     wished = spec(engine_sockets=(f"{paths.run}/engine/local.sock",))
-    assert host_gateway.gateway_config(paths, wished, (2, 6)).admin_socket.startswith(paths.run)
+    assert gateway_config(paths, wished, (2, 6)).admin_socket.startswith(paths.run)
 
 
 def test_no_header_for_stickiness_is_a_header_that_nobody_sends() -> None:
-    assert host_gateway.gateway_config(PATHS, spec(sticky=""), (2, 6)).sticky_header != "x-session-id"
+    assert gateway_config(PATHS, spec(sticky=""), (2, 6)).sticky_header != "x-session-id"
 
 
 def scripts(kind: str) -> dict[str, str]:
     wished = spec(supervisor=kind)
-    config = host_gateway.gateway_config(PATHS, wished, (2, 6))
     return {
-        "bring": locked(PATHS, ADDRESS, host_gateway.gateway_script(PATHS, wished, config)),
+        "bring": locked(PATHS, ADDRESS, host_gateway.gateway_script(PATHS, wished)),
         "remove": locked(PATHS, ADDRESS, host_gateway.remove_script(PATHS, kind)),
         "probe": host_gateway.probe_script(PATHS, wished),
         "ask": host_gateway.ask_script(PATHS),
@@ -178,9 +178,9 @@ def test_shellcheck_finds_nothing(kind: str) -> None:
 
 def test_files_travel_by_standard_input_only() -> None:
     wished = spec()
-    config = host_gateway.gateway_config(PATHS, wished, (2, 6))
-    files = host_gateway.gateway_files(config, wished, b"PRIVATE CANARY\n")
-    archive = host_gateway._archive(config, files)  # pyright: ignore[reportPrivateUsage] - what goes to the script
+    config = gateway_config(PATHS, wished, (2, 6))
+    files = gateway_files(config, wished, b"PRIVATE CANARY\n")
+    archive = gateway_archive(config, files)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         assert {member.name: member.mode for member in tar} == dict.fromkeys((*host_gateway.FILES, "commands"), 0o600)
         commands = tar.extractfile("commands")

@@ -162,8 +162,13 @@ remove_unowned() {
         # shellcheck disable=SC2086 # several names
         echo "::progress removing" $unneeded
         hold_services
+        # shellcheck disable=SC2016,SC2086 # awk's own names; several names
+        folders=$(dpkg -L $unneeded | sed -n '/^\/usr\/lib\/tmpfiles\.d\/./p' | xargs -r awk '$1 ~ /^d/ && $2 ~ "^/run/." { print $2 }')
         # shellcheck disable=SC2086 # several names
         apt purge $unneeded >&2
+        for folder in $folders; do # no purge removes what tmpfiles.d made
+            [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
+        done
     done
     forget_absent
 }

@@ -34,7 +34,8 @@ class LocalStore:
         records = self._journal.records()
         if state is None and records:
             begin = records[0]
-            if begin["kind"] != "begin":
+            # Only the first run of all begins without a state; any other journal tells half the story.
+            if begin["kind"] != "begin" or begin["serial"] != 0 or self._backups():
                 raise StateCorrupt(f"{self._state} is missing beside its journal", hint=f"restore it from {self._state}.backup")
             state = State(lineage=begin["lineage"], stack=begin["stack"], serial=begin["serial"])
         if state is None:
@@ -54,12 +55,15 @@ class LocalStore:
         return State.from_json(text, str(self._state))
 
     def _refuse_leftovers(self) -> None:
-        backups = sorted(self.folder.glob("state.json.backup*"))
+        backups = self._backups()
         if backups:
             raise StateCorrupt(
                 f"{self._state} is missing, but a backup is there",
                 hint=f"cp {backups[0]} {self._state}, or remove the folder {self.folder} if nothing of this stack exists",
             )
+
+    def _backups(self) -> list[Path]:
+        return sorted(self.folder.glob("state.json.backup*"))
 
     @contextmanager
     def lock(self, operation: str, timeout_s: float) -> Generator[None]:
@@ -113,8 +117,11 @@ class LocalStore:
     def write(self, state: State) -> None:
         """Replace the state, keep the last generations, drop the journal. See `Store.write`."""
         try:
-            self._keep_generations()
-            write_private(self._state, state.to_json(__version__).encode())
+            content = state.to_json(__version__).encode()
+            # A run without changes must not push the older generations out.
+            if not self._state.exists() or self._state.read_bytes() != content:
+                self._keep_generations()
+                write_private(self._state, content)
             self._journal.clear()
         except OSError as error:
             raise StateError(f"cannot write {self._state}: {error.strerror}", hint=_NO_SPACE) from None

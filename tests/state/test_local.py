@@ -91,6 +91,38 @@ def test_a_journal_torn_at_any_byte_keeps_its_whole_records(tmp_path: Path) -> N
         assert len(Journal(path).records()) == expected
 
 
+def test_a_run_after_a_torn_end_goes_on_behind_the_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.append([{"kind": "begin", "n": 0}, {"kind": "gone", "address": "thing.ä"}])
+    journal.close()
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        kept = len(Journal(path).records())
+        later = Journal(path)
+        later.append([{"kind": "begin", "n": 1}])
+        later.append([{"kind": "gone", "address": "thing.b"}])
+        later.close()
+        assert [record.get("n", record.get("address")) for record in Journal(path).records()[kept:]] == [1, "thing.b"]
+
+
+def test_records_that_found_no_space_come_with_the_next_write(tmp_path: Path) -> None:
+    path, full = tmp_path / "journal.jsonl", tmp_path / "full"
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    full.symlink_to("/dev/full")
+    full.rename(path)
+    journal = Journal(path)
+    with pytest.raises(OSError, match="No space"):
+        journal.append([{"kind": "begin", "n": 0}])
+    journal.close()
+    path.unlink()
+    journal.append([{"kind": "gone", "address": "thing.a"}])
+    assert [record["kind"] for record in journal.records()] == ["begin", "gone"]
+    journal.close()
+
+
 def test_damage_before_good_records_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     Journal(path).append([{"kind": "begin"}, {"kind": "gone", "address": "thing.a"}])
@@ -133,6 +165,14 @@ def test_generations_are_kept_and_files_are_private(tmp_path: Path) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
 
 
+def test_a_run_without_changes_keeps_the_older_generations(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for serial in (1, 2, 2, 2, 2, 2, 2, 2):
+        write(store, State("l", "s", serial))
+    backups = sorted(tmp_path.glob("state.json.backup*"))
+    assert [json.loads(path.read_text())["serial"] for path in backups] == [1]
+
+
 @pytest.mark.parametrize("content", ["", "  \n", "{", "null", "[]", '{"format_version": 1}', "\x00" * 100])
 def test_an_empty_or_broken_state_is_never_no_state(tmp_path: Path, content: str) -> None:
     store = LocalStore(tmp_path)
@@ -156,6 +196,30 @@ def test_a_missing_state_beside_a_backup_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "state.json").unlink()
     with pytest.raises(StateCorrupt, match="backup is there"):
         store.read()
+
+
+@pytest.mark.parametrize("serial", [0, 3])
+def test_a_missing_state_beside_a_journal_is_only_the_first_run(tmp_path: Path, serial: int) -> None:
+    store = LocalStore(tmp_path)
+    begin: Record = {"kind": "begin", "lineage": "l", "stack": "s", "serial": serial}
+    made: Record = {"kind": "done", "entry": entry("a").model_dump(mode="json")}
+    with store.lock("test", 0):
+        store.append([begin, made])
+    if serial == 0:
+        assert store.read() == State("l", "s", 1, {"thing.a": entry("a")})
+        return
+    with pytest.raises(StateCorrupt, match="missing beside its journal"):
+        store.read()
+
+
+def test_a_killed_run_of_a_renamed_empty_stack_is_found_under_its_new_name(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write(store, State("l", "old", 4))
+    begin: Record = {"kind": "begin", "lineage": "l", "stack": "new", "serial": 4}
+    made: Record = {"kind": "done", "entry": entry("a").model_dump(mode="json")}
+    with store.lock("test", 0):
+        store.append([begin, made])
+    assert store.read() == State("l", "new", 5, {"thing.a": entry("a")})
 
 
 def test_nothing_there_is_no_state(tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def resolve_model(
         return _generated(request)
     if "://" in request.source:
         raise _foreign(request.source)
-    if row is not None and row.hf_id is not None:
-        return _hub(request, row.hf_id)
+    if row is not None and row["hf_id"] is not None:
+        return _hub(request, row["hf_id"])
     if request.source.startswith(("/", "./", "../", "~")) or request.source in (".", ".."):
         return _folder(request)
     if os.path.isdir(folder / request.source):
@@ -168,7 +168,7 @@ def _resolved(
     token: str | None = None,
 ) -> ResolvedModel:
     row = models.model(request.id)
-    license = license or (row.license if row is not None and request.variant is None else None)
+    license = license or (row["license"] if row is not None and request.variant is None else None)
     pin = PinnedModel(
         id=request.id,
         variant=request.variant,
@@ -181,7 +181,7 @@ def _resolved(
         files=tuple(file.model_copy(update={"url": None}) for file in manifest.files),
         config=dict(config),
     )
-    notes = (f"{request.id}: {row.notes}",) if row is not None and row.notes else ()
+    notes = (f"{request.id}: {row['notes']}",) if row is not None and "notes" in row else ()
     name = Path(manifest.location if manifest.kind == "folder" and request.variant is None else request.id).name
     return ResolvedModel(manifest, config, name or "model", pin, notes, license, gated, token)
 

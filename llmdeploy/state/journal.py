@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -57,17 +58,30 @@ class Journal:
             with self._buffer_lock:
                 batch, upto = b"".join(self._pending), self._seq
                 self._pending.clear()
-            self._write(batch)
+            try:
+                self._write(batch)
+            except OSError:
+                with self._buffer_lock:
+                    # Others may wait for these records: they go with the next write, never by the board.
+                    self._pending.insert(0, batch)
+                raise
             self._durable = upto
 
     def _write(self, batch: bytes) -> None:
         if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
             sync_folder(self._path.parent)
-        view = memoryview(batch)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-        os.fsync(self._descriptor)
+            _cut_torn_end(self._descriptor)
+        start = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            view = memoryview(batch)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            os.fsync(self._descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, start)
+            raise
 
     def records(self) -> list[dict[str, Any]]:
         """Return what the file holds.
@@ -102,6 +116,16 @@ class Journal:
             self._descriptor = None
 
 
+def _cut_torn_end(descriptor: int) -> None:
+    """Drop what a killed writer left of its last line, or give a whole one its newline: a record must not begin in mid-line."""
+    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+    whole = content.rfind(b"\n") + 1
+    if _parse(content[whole:]) is not None:
+        os.write(descriptor, b"\n")
+    elif whole < len(content):
+        os.ftruncate(descriptor, whole)
+
+
 def _line(record: Record) -> bytes:
     text = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
     return b"%08x %s\n" % (crc32(text), text)
@@ -125,7 +149,9 @@ def fold(state: State, records: Sequence[Record]) -> State:
     for record in records:
         _apply(record, entries, outputs)
     changed = entries != state.entries or outputs != state.outputs
-    return State(state.lineage, state.stack, state.serial + changed, entries, outputs)
+    # An empty state may be taken over by a stack of another name: what the run made lies under that name.
+    stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
+    return State(state.lineage, stack, state.serial + changed, entries, outputs)
 
 
 def _apply(record: Record, entries: dict[str, Entry], outputs: dict[str, Tree]) -> None:

@@ -6,6 +6,7 @@ The main thread owns state and journal; worker threads only run one operation of
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -323,12 +324,12 @@ class Apply:
     def _fail(self, node: Node, action: Action, error: BaseException, elapsed_s: float) -> None:
         if isinstance(error, Interrupted):
             self._outcome.in_doubt = (*self._outcome.in_doubt, node.address)
-        known = isinstance(error, LlmdeployError)
-        message = str(error) if known else f"internal error: {type(error).__name__}: {error}"
-        hint = (
-            error.hint if isinstance(error, LlmdeployError) else "this is a bug of llmdeploy or of a provider; please report it"
-        )
         tail = error.tail if isinstance(error, CommandFailed) else ""
+        if isinstance(error, LlmdeployError):
+            message, hint = error.message, error.hint
+        else:
+            message = f"internal error: {type(error).__name__}: {error}"
+            hint, tail = "a bug of llmdeploy or of a provider: please report it", "".join(traceback.format_exception(error))
         self._outcome.failed[node.address] = message
         self._emit(Failed(node.address, action, message, hint, tail, elapsed_s, _now()))
         for skipped in self._schedule.failed(node):

@@ -335,3 +335,15 @@ def test_the_journal_of_a_killed_run_is_folded_in(lab: Lab, monkeypatch: pytest.
     assert lab.plan(thing("a"), thing("b", "a")).effective == ()
     lineage = state.lineage
     assert lab.apply(thing("a"), thing("b", "a")).state.lineage == lineage
+
+
+def test_a_bug_of_a_provider_is_told_with_its_traceback_and_stops_the_run(lab: Lab) -> None:
+    def bug(_: Context) -> None:
+        raise ZeroDivisionError("oops")
+
+    lab.world.trouble["create thing.a"] = bug
+    outcome = lab.apply(thing("a"), thing("b", "a"))
+    (failed,) = [event for event in lab.events if isinstance(event, Failed)]
+    assert "internal error: ZeroDivisionError: oops" in failed.message
+    assert "Traceback" in failed.tail
+    assert outcome.skipped == {"thing.b": "thing.a"}

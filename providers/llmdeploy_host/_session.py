@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
@@ -75,26 +75,30 @@ class Session:
         )
         output: list[str] = []
         errors: deque[str] = deque(maxlen=40)
+        failures: list[Exception] = []
         readers = [
-            _reader(process.stdout, lambda line: _sort(line, output, on_progress)),
-            _reader(process.stderr, errors.append),
+            _reader(process.stdout, lambda line: _sort(line, output, on_progress), failures),
+            _reader(process.stderr, errors.append, failures),
         ]
         assert process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):
             process.stdin.write(stdin)
         with suppress(BrokenPipeError):
             process.stdin.close()
-        status = self._wait(process, time.monotonic() + timeout_s)
+        status = self._wait(process, time.monotonic() + timeout_s, failures)
         for reader in readers:
             # A daemon that the script started may hold the pipe open; what the script itself said has arrived by now.
             reader.join(timeout=5)
+        if failures:
+            # Whoever listens to the progress gave up, such as a closed pipe: that is the end of it, not the script's status.
+            raise failures[0]
         if status != 0:
             tail = "\n".join([*errors] or output[-20:])
             message = "took longer than allowed and was ended" if status == 124 else f"a command failed with status {status}"
             raise CommandFailed(message, status=status, tail=tail)
         return "".join(f"{line}\n" for line in output)
 
-    def _wait(self, process: subprocess.Popen[bytes], deadline: float) -> int:
+    def _wait(self, process: subprocess.Popen[bytes], deadline: float, failures: Sequence[Exception]) -> int:
         while True:
             try:
                 return process.wait(timeout=0.2)
@@ -102,7 +106,7 @@ class Session:
                 if self._run.abort.is_set():
                     _end(process)
                     raise Interrupted("stopped a command on the machine") from None
-                if time.monotonic() > deadline:
+                if failures or time.monotonic() > deadline:
                     _end(process)
                     return 124
 
@@ -126,12 +130,15 @@ def _sort(line: str, output: list[str], on_progress: Callable[[str], None]) -> N
         output.append(line)
 
 
-def _reader(pipe: IO[bytes] | None, sink: Callable[[str], None]) -> threading.Thread:
+def _reader(pipe: IO[bytes] | None, sink: Callable[[str], None], failures: list[Exception]) -> threading.Thread:
     def read() -> None:
         assert pipe is not None  # noqa: S101 - a pipe was asked for
-        with pipe:
-            for line in pipe:
-                sink(line.decode(errors="replace").rstrip("\n"))
+        try:
+            with pipe:
+                for line in pipe:
+                    sink(line.decode(errors="replace").rstrip("\n"))
+        except Exception as error:
+            failures.append(error)
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Annotated, ClassVar, Self
 
@@ -15,6 +16,7 @@ from llmdeploy.sdk import (
     ManagedType,
     Outputs,
     Prior,
+    Problem,
     ProviderError,
     ReadResult,
     Run,
@@ -75,6 +77,18 @@ class Certificate(ManagedType[CertificateSpec, CertificateOutputs]):
     def traits(self, values: Tree) -> Traits:
         """Return where its key lies."""
         return Traits(custody="operator-file" if values["key_ref"] is None else "reference")
+
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """The user's own certificate and key can be read."""
+        del prior
+        problems: list[Problem] = []
+        for reference in (values["cert_ref"], values["key_ref"]):
+            try:
+                if reference is not None:
+                    run.secret(reference)
+            except SecretError as error:
+                problems.append(Problem(error.message, error.hint or "see gateway.tls in the stack file"))
+        return problems
 
     def create(self, ctx: Context, spec: CertificateSpec) -> CertificateOutputs:
         """Sign a new certificate, or check the user's own. A repeated call does the same again."""

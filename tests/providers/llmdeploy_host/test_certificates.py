@@ -364,3 +364,14 @@ print("cryptography" in sys.modules)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_what_cannot_be_read_of_the_users_own_is_told_before_anything_is_done(
+    tmp_path: Path, run: Run, spec: CertificateSpec
+) -> None:
+    (tmp_path / "chain.pem").write_text("x")
+    own = CertificateSpec(names=NAMES, cert_ref="file:chain.pem", key_ref="file:gone.pem")
+    (problem,) = CERTIFICATE.preflight(run, own.tree(), None)
+    assert "gone.pem: No such file" in problem.sentence
+    assert "gateway.tls" in problem.hint
+    assert CERTIFICATE.preflight(run, spec.tree(), None) == []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-from llmdeploy.sdk import CommandFailed, Context, Interrupted, Run
+from llmdeploy.sdk import CommandFailed, Context, Interrupted, ProviderError, Run
 
 from ._connection import Connection
 
@@ -64,15 +64,9 @@ class Session:
         Raises:
             CommandFailed: the exit status is not 0 (carries the last lines), or the time is over (status 124).
             Interrupted: the user stopped the run; the script and its children in the foreground were ended.
+            ProviderError: this user is not root and there is no sudo.
         """
-        process = subprocess.Popen(
-            [*self._prefix, "sh", "-c", script],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            env=script_environment(self._run.environ),
-        )
+        process = self._start(script)
         output: list[str] = []
         errors: deque[str] = deque(maxlen=40)
         failures: list[Exception] = []
@@ -97,6 +91,21 @@ class Session:
             message = "took longer than allowed and was ended" if status == 124 else f"a command failed with status {status}"
             raise CommandFailed(message, status=status, tail=tail)
         return "".join(f"{line}\n" for line in output)
+
+    def _start(self, script: str) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                [*self._prefix, "sh", "-c", script],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+                env=script_environment(self._run.environ),
+            )
+        except FileNotFoundError as error:
+            if not self._prefix:
+                raise
+            raise ProviderError(f"this needs root, and {error.filename} is not installed", hint="run it as root") from None
 
     def _wait(self, process: subprocess.Popen[bytes], deadline: float, failures: Sequence[Exception]) -> int:
         while True:

@@ -1,0 +1,70 @@
+"""What a command imports, told by a fresh process: a start must stay cheap, and a machine that only validates needs no cloud."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+LAPTOP = Path(__file__).parents[1] / "examples" / "laptop" / "stack.yaml"
+REMOTE = frozenset({"boto3", "botocore", "paramiko", "fabric", "invoke"})
+DRAWING = frozenset({"rich", "jinja2"})
+SECRET = frozenset({"cryptography", "nacl", "bcrypt"})
+PROGRAM = """
+import json, sys
+from llmdeploy.__main__ import main
+code = main(json.loads(sys.argv[1]))
+json.dump({"code": code, "modules": sorted(sys.modules)}, sys.stderr)
+"""
+
+
+def modules_after(arguments: Sequence[str], folder: Path) -> set[str]:
+    """Return the names of all modules that one command has imported when it is done."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], cwd=folder, capture_output=True, text=True, check=True, timeout=60
+    )
+    told = json.loads(done.stderr)
+    assert told["code"] == 0, done.stdout
+    return set(told["modules"])
+
+
+@pytest.fixture
+def laptop(tmp_path: Path) -> Path:
+    shutil.copy(LAPTOP, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_imports_typer_and_nothing_else_of_weight(tmp_path: Path, arguments: list[str]) -> None:
+    modules = modules_after(arguments, tmp_path)
+    assert "typer" in modules
+    assert sorted(modules & (REMOTE | DRAWING | SECRET | {"pydantic", "pydantic_core", "yaml"})) == []
+    ours = {name for name in modules if name.startswith("llmdeploy")}
+    assert ours == {"llmdeploy", "llmdeploy.__main__", "llmdeploy.cli", "llmdeploy.cli.root", "llmdeploy.errors"}
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "apply", "keys", "logs"])
+def test_help_of_a_verb_loads_no_library_of_machines(tmp_path: Path, verb: str) -> None:
+    assert sorted(modules_after([verb, "--help"], tmp_path) & (REMOTE | DRAWING | SECRET)) == []
+
+
+@pytest.mark.parametrize("arguments", [["validate"], ["validate", "--format", "json"]])
+def test_validate_imports_only_what_leads_from_the_file_to_the_graph(laptop: Path, arguments: list[str]) -> None:
+    modules = modules_after(arguments, laptop)
+    assert "llmdeploy_host.host_gateway" in modules, "the graph was not laid out"
+    assert sorted(modules & (REMOTE | DRAWING | SECRET)) == []
+    unneeded = ("llmdeploy.workflow", "llmdeploy.state", "llmdeploy.reconcile", "llmdeploy.plan", "llmdeploy.event")
+    assert sorted(name for name in modules if name.startswith(unneeded)) == []
+    assert sorted(modules & {"llmdeploy_host._gateway_config", "llmdeploy_host._x509", "tarfile", "concurrent.futures"}) == []
+
+
+@pytest.mark.parametrize("arguments", [["plan"], ["plan", "--format", "json"]])
+def test_a_first_plan_needs_no_library_of_machines(laptop: Path, arguments: list[str]) -> None:
+    modules = modules_after(arguments, laptop)
+    assert "llmdeploy.reconcile.diff" in modules, "nothing was planned"
+    assert sorted(modules & (REMOTE | DRAWING | SECRET)) == []

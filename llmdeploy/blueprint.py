@@ -81,7 +81,9 @@ def context_of(wanted: int | None, config: Mapping[str, Any]) -> int:
     return wanted or min(int(config.get("max_position_embeddings", _DEFAULT_CONTEXT)), _DEFAULT_CONTEXT)
 
 
-def layout_request(loaded: Loaded, policy: Policy, model: ResolvedModel, size: Sizing, engine: Engine) -> LayoutRequest:
+def layout_request(
+    loaded: Loaded, policy: Policy, model: ResolvedModel, size: Sizing, engine: Engine, *, pinned: bool
+) -> LayoutRequest:
     """Put together what a provider needs to know. Pure."""
     stack = loaded.stack
     version = stack.engine.version or engine.default_version
@@ -115,6 +117,7 @@ def layout_request(loaded: Loaded, policy: Policy, model: ResolvedModel, size: S
             manifest=model.manifest,
             served_name=stack.model.name,
             token=model.token,
+            pinned=pinned,
         ),
         storage=StorageRequest(
             encryption=stack.storage.encryption,
@@ -259,6 +262,7 @@ class _Builder:
             "user": Ref(home, "user"),
             "manifest": request.serving.manifest.model_dump(mode="json"),
             "token": request.serving.token,
+            "pinned": request.serving.pinned,
         }
         volume: dict[str, Tree] = {
             "host": host,

@@ -90,7 +90,10 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
     pins = lockfile.read(loaded.folder / lockfile.FILE_NAME)
     policy = compliance.resolve(stack.compliance.profiles)
     provider = registry.provider(stack.provider.name)
-    model = resolve_model(loaded, pins, inputs.environ)
+    with _placed(loaded, "model.id"):
+        model = resolve_model(loaded, pins, inputs.environ)
+    # What llmdeploy writes itself is the same from the same version.
+    pinned = model.manifest.kind == "generated" or (pins is not None and pins.model == model.pin)
     engine = serving_engine(stack.engine.name)
     with _placed(loaded):
         size = sizing.choose(
@@ -103,9 +106,8 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
             quant=stack.model.quant,
             engine=engine,
         )
-        request = blueprint.layout_request(loaded, policy, model, size, engine)
+        request = blueprint.layout_request(loaded, policy, model, size, engine, pinned=pinned)
         built = blueprint.build(request, provider, registry.types([provider.name]))
-    pinned = pins is not None and pins.model == model.pin
     return Desired(
         loaded=loaded,
         pins=pins,
@@ -117,7 +119,7 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
             "Sizing": tuple(size.explanation),
             "Compliance": _compliance_lines(policy, loaded),
         },
-        warnings=(*(str(w) for w in loaded.warnings), *model.notes, *_pin_warnings(pinned, model), *_key_warnings(loaded)),
+        warnings=(*(str(w) for w in loaded.warnings), *model.notes, *_pin_warnings(pinned), *_key_warnings(loaded)),
     )
 
 
@@ -136,12 +138,14 @@ def resolve_model(loaded: Loaded, pins: Pins | None, environ: Mapping[str, str])
 
 
 @contextmanager
-def _placed(loaded: Loaded) -> Generator[None]:
-    """Give findings that only name a part of the stack file their place in it."""
+def _placed(loaded: Loaded, default: str = "") -> Generator[None]:
+    """Give findings that only name a part of the stack file their place in it; a bare sentence gets that of `default`."""
     try:
         yield
     except StackError as error:
         findings = [found for found in error.diagnostics if isinstance(found, Diagnostic)]
+        if not error.diagnostics and default:
+            findings = [Diagnostic("error", error.message, None, default, error.hint)]
         if not any(found.path and found.place is None for found in findings):
             raise
         Diagnostics(
@@ -150,8 +154,8 @@ def _placed(loaded: Loaded) -> Generator[None]:
         raise
 
 
-def _pin_warnings(pinned: bool, model: ResolvedModel) -> tuple[str, ...]:
-    if pinned or model.manifest.kind == "generated":
+def _pin_warnings(pinned: bool) -> tuple[str, ...]:
+    if pinned:
         return ()
     return (f"the model's files are not pinned ({lockfile.FILE_NAME} is missing or older): run `llmdeploy lock` and commit it",)
 

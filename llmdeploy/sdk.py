@@ -230,7 +230,7 @@ class Context:
 class Prior:
     """A resource as state and refresh know it.
 
-    spec and outputs are trees as stored; status is "ok", "tainted" (failed half-way) or "creating" (interrupted; goes on);
+    spec and outputs are trees as stored; status is "ok", "tainted" (failed half-way), "creating" or "updating" (interrupted);
     exists is False when refresh found it gone; drift holds what was found different.
     """
 
@@ -326,6 +326,8 @@ class ResourceType(ABC, Generic[S, O]):
             return PlannedChange("replace", "an earlier operation failed half-way", fields)
         if prior.status == "creating":
             return PlannedChange("create", "goes on where it was interrupted", fields)
+        if prior.status == "updating":
+            return PlannedChange("update", "an earlier update did not end", fields)
         if prior.drift:
             return PlannedChange("update", "; ".join(drift.sentence for drift in prior.drift), fields)
         return PlannedChange("update" if fields else "no-op", "", fields)
@@ -469,7 +471,10 @@ class StorageRequest:
 
 @dataclass(frozen=True)
 class ServingRequest:
-    """What to serve: the engine, where its runtime comes from, its process, the model's files, and the name clients pass."""
+    """What to serve: the engine, where its runtime comes from, its process, the model's files, and the name clients pass.
+
+    token: reference to what the files' server may ask for. pinned: the lock file names exactly these files.
+    """
 
     engine: str
     version: str
@@ -479,6 +484,7 @@ class ServingRequest:
     manifest: Manifest
     served_name: str
     token: str | None = None
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .reconcile.diff import diff
 from .reconcile.refresh import prior_of, refresh
 from .registry import Registry
 from .resource import Tree, resolve
-from .sdk import Context, ManagedType, OperationResult, ReadResult, ResourceType, Run
+from .sdk import Context, ManagedType, OperationResult, Problem, ReadResult, ResourceType, Run
 from .state.local import LocalStore
 from .state.model import Entry, State
 from .state.upgrade import upgrade
@@ -204,7 +204,10 @@ def preflight(plan: Plan, types: Mapping[str, ResourceType[Any, Any]], run: Run,
         if not isinstance(kind, ManagedType):
             raise NotBuilt(f"{change.address} can be planned by this version, not built")
         entry = state.entries.get(change.address)
-        problems = kind.preflight(run, change.after or {}, prior_of(entry) if entry else None)
+        try:
+            problems = kind.preflight(run, change.after or {}, prior_of(entry) if entry else None)
+        except LlmdeployError as error:
+            problems = [Problem(error.message, error.hint)]
         return [f"{change.address}: {p.sentence}" + (f" ({p.hint})" if p.hint else "") for p in problems]
 
     with ThreadPoolExecutor(max_workers=8) as pool:

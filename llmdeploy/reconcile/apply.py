@@ -281,7 +281,7 @@ class Apply:
             return
         if not isinstance(result.error, LlmdeployError):
             self._stop.set()
-        if job.action == "create":
+        if job.action != "delete":
             self._keep_half(job)
         self._fail(job.node, job.action, result.error, elapsed_s)
 
@@ -297,7 +297,8 @@ class Apply:
     def _keep_half(self, job: _Job) -> None:
         entry = self._entries.get(job.node.address, job.entry)
         resumable = isinstance(job.kind, ManagedType) and job.kind.resumable
-        entry = entry.model_copy(update={"status": "creating" if resumable or not entry.id else "tainted"})
+        half = "updating" if job.action == "update" else "creating" if resumable or not entry.id else "tainted"
+        entry = entry.model_copy(update={"status": half})
         self._entries[entry.address] = entry
         self._records.append({"kind": "failed", "entry": entry.model_dump(mode="json")})
 

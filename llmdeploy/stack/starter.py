@@ -23,7 +23,7 @@ version: 1
 name: {_scalar(name)}
 
 model:
-  # A name of `llmdeploy catalog`, a Hugging Face repository (owner/name), or a local path (./folder).
+  # A name of the catalogue, a Hugging Face repository (owner/name), or a local path (./folder).
   id: {_scalar(model)}
   # What must fit: tokens per request (8K = 8*1024), and requests at the same time.
   # context: 8K

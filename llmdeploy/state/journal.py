@@ -141,8 +141,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def fold(state: State, records: Sequence[Record]) -> State:
     """Return the state after `records`.
 
-    An intent without its end leaves the entry as "creating" (for a create), or as it was (for an update or delete, which are
-    planned again from what refresh finds).
+    An intent without its end leaves the entry as "creating" or "updating"; a delete is planned again from what refresh finds.
     """
     entries = dict(state.entries)
     outputs = dict(state.outputs)
@@ -159,6 +158,9 @@ def _apply(record: Record, entries: dict[str, Entry], outputs: dict[str, Tree]) 
         case "intent" if record["action"] == "create":
             entry = Entry.model_validate(record["entry"])
             entries[entry.address] = entry.model_copy(update={"status": "creating"})
+        case "intent" if record["action"] == "update":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry.model_copy(update={"status": "updating"})
         case "done" | "failed":
             entry = Entry.model_validate(record["entry"])
             entries[entry.address] = entry

@@ -16,7 +16,7 @@ from ..resource import Tree
 FORMAT = 1
 """Version of the file format. It grows when an older llmdeploy could misread a newer file."""
 
-Status = Literal["ok", "tainted", "creating"]
+Status = Literal["ok", "tainted", "creating", "updating"]
 
 
 class Deposed(BaseModel):

@@ -101,9 +101,9 @@ class Packages(HostType[PackagesSpec, PackagesOutputs]):
         return tuple(_problems(spec.host, [line.partition("\t") for line in output.splitlines()]))
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """The distribution's current versions are installed, whichever they are."""
+        """The distribution's own packages, as the machine's administrator has set them up: not a stack's artefacts."""
         del values
-        return Traits(pinned=False)
+        return Traits()
 
 
 def packages_script(paths: Paths, packages: Sequence[str]) -> str:

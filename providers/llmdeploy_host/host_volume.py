@@ -85,10 +85,9 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         before = prior.spec_as(VolumeSpec)
         if spec.encryption == "none" or before.key == spec.key:
             return self.create(ctx, spec)
-        old = _key(ctx.run, before.key)
-        if old is None:
-            raise SecretError(_KEY_GONE, hint=_RESTORE)
         new = _key(ctx.run, spec.key) or _generate(ctx.run, made=False)
+        # Without the old key the volume may still open: a run may have died after the change and before it was recorded.
+        old = _key(ctx.run, before.key) or new
         self._open(ctx, spec, open_script(Paths(ctx.run.slug), rekey=True), [new, old])
         if spec.key is not None:
             ctx.run.custody.forget(CUSTODY_NAME)

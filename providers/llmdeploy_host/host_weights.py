@@ -63,13 +63,15 @@ _TOKEN_MAY_GO: Final = re.compile(r"(https://|http://(localhost|127(\.\d+){3}|\[
 class WeightsSpec(HostSpec):
     """volume: where it is mounted. user: who alone may read the files. manifest: what there is to be (a `Manifest`).
 
-    token: reference to what a server may ask for; where it cannot be resolved, the files are asked for without.
+    token: reference to what a server may ask for; where it cannot be resolved, the files are asked for without. pinned: the lock
+    file names this manifest.
     """
 
     volume: Annotated[Input[str], ReplaceWith("the volume under it is replaced")]
     user: Input[str]
     manifest: dict[str, Any]
     token: Annotated[SecretRef | None, NotDiffed()] = None
+    pinned: Annotated[bool, NotDiffed()] = False
 
     @property
     def files(self) -> Manifest:
@@ -144,12 +146,13 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
         return known if has_unknown(values["volume"]) else known | {"path": f"{values['volume']}/weights"}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Every file is named by its digest."""
+        """Every file is verified by its digest; pinned is what the lock file names."""
         files = Manifest.model_validate(values["manifest"]).files
         encrypted = all((file.url or "https:").startswith("https:") for file in files)
         transit = "local" if not any(file.url for file in files) else "encrypted" if encrypted else "plain"
         pickles = ("the weights are Python pickles, which can run code when they are loaded",)
-        return Traits(in_transit=transit, pinned=True, notes=pickles if any(file.path.endswith(".bin") for file in files) else ())
+        notes = pickles if any(file.path.endswith(".bin") for file in files) else ()
+        return Traits(in_transit=transit, pinned=bool(values.get("pinned")), notes=notes)
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print what differs from the receipt."""

@@ -347,3 +347,18 @@ def test_a_bug_of_a_provider_is_told_with_its_traceback_and_stops_the_run(lab: L
     assert "internal error: ZeroDivisionError: oops" in failed.message
     assert "Traceback" in failed.tail
     assert outcome.skipped == {"thing.b": "thing.a"}
+
+
+def test_a_failed_update_is_not_forgotten_when_the_wish_goes_back(lab: Lab) -> None:
+    lab.apply(thing("a"))
+
+    def fail(_: Context) -> None:
+        raise ProviderError("half of it")
+
+    lab.world.trouble["update thing.a"] = fail
+    assert lab.apply(thing("a", size=2)).state.entries["thing.a"].status == "updating"
+    lab.world.trouble.clear()
+    (change,) = lab.plan(thing("a")).changes
+    assert (change.action, change.reason) == ("update", "an earlier update did not end")
+    lab.apply(thing("a"))
+    assert lab.plan(thing("a")).nothing_to_do

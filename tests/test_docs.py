@@ -1,0 +1,78 @@
+"""docs/reference.md is generated from the code: the stack file's fields from its model, the verbs from their help.
+
+`LLMDEPLOY_UPDATE_GOLDEN=1` writes it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from llmdeploy.registry import Registry
+from llmdeploy.stack.model import ProviderChoice, Stack
+from tests.support import ROOT
+
+VERBS = ["init", "validate", "lock", "plan", "apply", "destroy", "show", "output", "state", "status", "logs", "keys", "schema"]
+
+
+def inner_model(annotation: Any) -> type[BaseModel] | None:
+    """Return the model inside `X`, `X | None` or `tuple[X, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := inner_model(inner))), None)
+
+
+def default_of(info: FieldInfo) -> str:
+    """Return the default for people."""
+    value = info.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value in ((), {}) or isinstance(value, BaseModel):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Yield one table row per field, depth first."""
+    for name, info in model.model_fields.items():
+        here = f"{path}{name}"
+        inner = inner_model(info.annotation)
+        if inner is ProviderChoice:
+            yield f"| `provider` | {default_of(info)} | {info.description} |"
+            continue
+        yield f"| `{here}` | {default_of(info)} | {info.description} |"
+        if inner:
+            many = "[]" if "tuple" in str(info.annotation) else ""
+            yield from fields(inner, f"{here}{many}.")
+
+
+def verb_help(verb: str) -> str:
+    """Return what `llmdeploy VERB --help` prints."""
+    environ = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    argv = [sys.executable, "-m", "llmdeploy", verb, "--help"]
+    return subprocess.run(argv, capture_output=True, text=True, env=environ, check=True).stdout.strip()
+
+
+def reference() -> str:
+    """Return the whole page."""
+    rows = "\n".join(fields(Stack))
+    verbs = "\n\n".join(f"### {verb}\n\n```text\n{verb_help(verb)}\n```" for verb in VERBS)
+    return (
+        "# Reference\n\nGenerated from the code; `tests/test_docs.py` holds it there.\n\n"
+        f"Providers of this version: {', '.join(f'`{name}`' for name in Registry().names())}.\n\n"
+        f"## The stack file\n\n| field | default | meaning |\n|---|---|---|\n{rows}\n\n## The verbs\n\n{verbs}\n"
+    )
+
+
+def test_the_reference_says_what_the_code_does() -> None:
+    path = ROOT / "docs/reference.md"
+    if os.environ.get("LLMDEPLOY_UPDATE_GOLDEN") == "1":
+        path.write_text(reference())
+    assert path.read_text() == reference(), "run with LLMDEPLOY_UPDATE_GOLDEN=1 and look at the difference"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -89,11 +90,12 @@ class Laptop:
     users_before: str
     packages_before: frozenset[str]
     clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
+    answers: list[str] = field(default_factory=list[str])
 
-    def cli(self, arguments: str, *, status: int | None = 0, folder: str = STACK, timeout_s: float = 900) -> str:
+    def cli(self, arguments: str, *, status: int = 0, folder: str = STACK, environ: Mapping[str, str] | None = None) -> str:
         """Run llmdeploy in a folder of the machine, with a token in its environment that must never be seen again."""
-        environ = {"HF_TOKEN": CANARY_TOKEN, "COLUMNS": "120"}
-        return self.machine.run(f"{CLI} {arguments}", environ=environ, cwd=folder, status=status, timeout_s=timeout_s)
+        given = {"HF_TOKEN": CANARY_TOKEN, "COLUMNS": "120", **(environ or {})}
+        return self.machine.run(f"{CLI} {arguments}", environ=given, cwd=folder, status=status, timeout_s=900)
 
     def json(self, arguments: str, *, folder: str = STACK) -> Any:
         """Run a verb with `--format json`."""

@@ -19,7 +19,9 @@ from typing import Any
 import openai
 import pytest
 
+from llmdeploy.catalog import tiny_random
 from tests.lab.machine import ROOT
+from tests.sources.hub_server import HubServer, Repository
 
 from .laptop import CANARY_TOKEN, CHECKOUT, CLI, STACK, Laptop, files, packages
 
@@ -68,6 +70,7 @@ def test_openai_client_and_the_log_agree_on_tokens(laptop: Laptop) -> None:
     )
     plain = client.completions.create(model="tiny-random", prompt=PROMPT_CANARY, max_tokens=7)
     assert len([chunk for chunk in streamed if chunk.choices]) > 10
+    laptop.answers += [answer.choices[0].message.content or "", plain.choices[0].text]
     usages = [answer.usage, streamed[-1].usage, plain.usage]
     seen = [(usage.prompt_tokens, usage.completion_tokens) for usage in usages if usage]
     assert [out for _, out in seen] == [12, 20, 7]
@@ -122,10 +125,13 @@ def test_only_the_gateway_listens_and_the_socket_is_private(laptop: Laptop) -> N
 def test_prompts_and_answers_are_nowhere(laptop: Laptop) -> None:
     slug = laptop.slug()
     places = f"/var/log /var/lib/llmdeploy/{slug} /run/llmdeploy /tmp {STACK}/.llmdeploy /dev/shm"
-    assert laptop.machine.run(f"grep -rlaF {PROMPT_CANARY} {places} 2>/dev/null || true").strip() == ""
     engine_log = laptop.cli("logs host_engine.local -n 2000")
     assert engine_log
-    assert PROMPT_CANARY not in engine_log
+    assert all(len(answer) > 10 for answer in laptop.answers)
+    for text in (PROMPT_CANARY, *laptop.answers):
+        found = laptop.machine.run(f"grep -rlaF -f - {places} 2>/dev/null || true", stdin=text.strip().splitlines()[0] + "\n")
+        assert found.strip() == "", text
+        assert text not in engine_log
 
 
 def test_secrets_are_nowhere_but_in_custody(laptop: Laptop) -> None:
@@ -215,6 +221,9 @@ def test_rotate_and_revoke(laptop: Laptop) -> None:
     old_id = next(one["key_id"] for one in row["credentials"] if one["key_id"] in old)
     laptop.cli(f"keys revoke me --key-id {old_id} --yes")
     assert (status(old), status(new)) == (401, 200)
+    with laptop.http() as client:
+        for method, path in ALLOWED:
+            assert client.request(method, path, headers={"authorization": f"Bearer {old}"}, body=CHAT).status_code == 401, path
     assert "No changes." in laptop.cli("plan --detailed-exitcode")
 
 
@@ -296,6 +305,38 @@ def test_a_failed_apply_converges_with_the_corrected_file(laptop: Laptop) -> Non
         assert client.get("/v1/models", headers={"authorization": f"Bearer {laptop.key()}"}).status_code == 401
     laptop.cli("destroy --yes", folder=folder)
     assert laptop.openai().models.list().data, "the other stack did not notice"
+
+
+def test_a_gated_model_of_a_hub_is_locked_brought_and_served(laptop: Laptop) -> None:
+    """From a server that speaks the hub's API, with a token that must be nowhere afterwards; then from a folder."""
+    folder = second_stack(laptop, "hub", 38443)
+    stack = laptop.machine.path(f"{folder}/stack.yaml")
+    stack.write_text(stack.read_text().replace("id: tiny-random", "id: acme/tiny"))
+    repository = Repository(tiny_random.files(seed=7), gated="manual")
+    with HubServer({"acme/tiny": repository}, token=CANARY_TOKEN) as hub:
+        environ = {"HF_ENDPOINT": hub.endpoint}
+        assert "token" in laptop.cli("lock", folder=folder, environ={**environ, "HF_TOKEN": "hf_wrong"}, status=1).lower()
+        laptop.cli("lock", folder=folder, environ=environ)
+        asked = len(hub.seen)
+        laptop.cli("plan", folder=folder, environ=environ)
+        assert len(hub.seen) == asked, "a locked model is planned without the hub"
+        laptop.cli("apply --yes", folder=folder, environ=environ)
+    with laptop.http(folder) as client:
+        key = laptop.key("me", folder)
+        body = {**CHAT, "model": "tiny"}
+        assert client.post("/v1/chat/completions", body=body, headers={"authorization": f"Bearer {key}"}).status_code == 200
+    places = f"{folder} /var/lib/llmdeploy /var/log /run /tmp /etc"
+    assert laptop.machine.run(f"grep -rlaF -f - {places} 2>/dev/null || true", stdin=CANARY_TOKEN + "\n").strip() == ""
+    model = laptop.machine.path(f"{folder}/model")
+    model.mkdir()
+    for name, content in tiny_random.files(seed=8).items():
+        (model / name).write_bytes(content)
+    stack.write_text(stack.read_text().replace("id: acme/tiny", "id: ./model, served_name: tiny"))
+    assert "llmdeploy lock" in laptop.cli("plan", folder=folder, status=1), "the lock file is of another model"
+    laptop.cli("lock", folder=folder)
+    laptop.cli("apply --yes", folder=folder)
+    assert "No changes." in laptop.cli("plan --detailed-exitcode", folder=folder)
+    laptop.cli("destroy --yes", folder=folder)
 
 
 def test_five_kills_of_apply_converge(laptop: Laptop) -> None:

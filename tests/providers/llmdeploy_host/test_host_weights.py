@@ -193,7 +193,8 @@ def test_another_generator_than_planned_is_told() -> None:
 def test_traits(wanted: Manifest, transit: str) -> None:
     traits = RESOURCE.traits(spec(wanted).tree())
     assert traits.in_transit == transit
-    assert traits.pinned
+    assert traits.pinned is False
+    assert RESOURCE.traits({**spec(wanted).tree(), "pinned": True}).pinned is True
 
 
 def test_pickles_are_said_loudly() -> None:

@@ -128,6 +128,11 @@ class SystemdMachine(Machine):
             os.kill(self.init_pid, signal.SIGKILL)
         self._disk.wait(timeout=60)
 
+    def wrote(self, inside: str) -> bool:
+        """Tell whether a path was made or changed in the machine: what changes outside meanwhile can be seen in it too."""
+        in_memory = inside.startswith(("/run/", "/tmp/", "/dev/"))
+        return in_memory or os.path.lexists(f"/proc/{self._disk.pid}/root{self._base}/upper{inside}")
+
     def console(self) -> str:
         """Return what the last boot printed."""
         return Path(f"/proc/{self._disk.pid}/root{self._base}/console").read_text(errors="replace")

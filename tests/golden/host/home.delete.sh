@@ -6,10 +6,12 @@ if [ -n "$mounted" ]; then
     exit 1
 fi
 if [ "$(getent passwd "$user" | cut -d : -f 5)" = "llmdeploy $lineage" ]; then
-    uid=$(id -u "$user")
+    # A container on this machine may use the same number for a user of its own.
+    uid=$(id -u "$user") here=$(readlink /proc/self/ns/pid)
     passes=0
     while pids=$(find /proc -mindepth 1 -maxdepth 1 -name '[0-9]*' -uid "$uid" 2>/dev/null | while read -r entry; do
-        grep -q '^State:[[:space:]]*Z' "$entry/status" 2>/dev/null || echo "${entry#/proc/}"
+        [ "$(readlink "$entry/ns/pid")" != "$here" ] || grep -q '^State:[[:space:]]*Z' "$entry/status" 2>/dev/null ||
+            echo "${entry#/proc/}"
     done) && [ -n "$pids" ] && [ "$passes" -lt 100 ]; do
         # shellcheck disable=SC2086 # several numbers
         kill -KILL $pids 2>/dev/null || :

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -76,6 +77,33 @@ def test_create_and_delete(stack: Stack) -> None:
         pwd.getpwnam(stack.paths.user)
     assert not stack.read(HOME, prior).exists
     stack.delete(HOME, prior)
+
+
+def test_delete_ends_the_users_processes_and_not_those_of_a_container_with_the_same_number(stack: Stack, tmp_path: Path) -> None:
+    prior = stack.create(HOME, _spec(stack))
+    uid = str(pwd.getpwnam(stack.paths.user).pw_uid)
+    sleep = ["sh", "-c", f"echo up; exec chroot --userspec={uid} $0 sleep 86399"]
+    for name in ("bin", "lib", "lib64"):
+        (tmp_path / "root").mkdir(exist_ok=True)
+        (tmp_path / "root" / name).symlink_to(f"usr/{name}")
+    (tmp_path / "root/usr").mkdir()
+    apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    mount = [*apart, "sh", "-euc", 'mount --bind /usr "$1/usr"; shift; exec "$@"', "sh", tmp_path / "root"]
+    with (
+        subprocess.Popen([*sleep, "/"], stdout=subprocess.PIPE) as own,
+        subprocess.Popen([*mount, *sleep, tmp_path / "root"], stdout=subprocess.PIPE) as container,
+    ):
+        try:
+            assert own.stdout is not None
+            assert container.stdout is not None
+            assert own.stdout.readline() == container.stdout.readline() == b"up\n"
+            stack.delete(HOME, prior)
+            assert own.wait(timeout=10) == -signal.SIGKILL
+            assert container.poll() is None
+        finally:
+            own.kill()
+            child = Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text()
+            os.kill(int(child), signal.SIGKILL)
 
 
 def test_what_is_missing_is_named_and_made_again(stack: Stack) -> None:

@@ -331,7 +331,7 @@ def test_a_gated_model_of_a_hub_is_locked_brought_and_served(laptop: Laptop) -> 
     model.mkdir()
     for name, content in tiny_random.files(seed=8).items():
         (model / name).write_bytes(content)
-    stack.write_text(stack.read_text().replace("id: acme/tiny", "id: ./model, served_name: tiny"))
+    stack.write_text(stack.read_text().replace("id: acme/tiny ", "served_name: tiny\n  id: ./model "))
     assert "llmdeploy lock" in laptop.cli("plan", folder=folder, status=1), "the lock file is of another model"
     laptop.cli("lock", folder=folder)
     laptop.cli("apply --yes", folder=folder)

@@ -166,9 +166,9 @@ def test_after_a_reboot_the_next_apply_unlocks_and_starts(site: Site, end: str) 
 
     # As a service, the way a CI runner or a timer applies: what it started must outlive it.
     given = " ".join(f"--setenv={name}={shlex.quote(value)}" for name, value in {**ENVIRON, "HOME": "/root"}.items())
-    service = f"systemd-run --quiet --pipe --wait --working-directory={STACK} {given}"
-    printed = site.machine.run(f"{service} {shlex.quote(sys.executable)} -m llmdeploy apply --yes", timeout_s=300)
-    assert "ownloading" not in printed
+    service = f"systemd-run --quiet --property=Type=oneshot --property=StandardOutput=file:/root/printed -d {given}"
+    site.machine.run(f"{service} {shlex.quote(sys.executable)} -m llmdeploy apply --yes", cwd=STACK, timeout_s=300)
+    assert "ownloading" not in site.machine.run("cat /root/printed")
     assert site.is_well()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from .machine import Machine
 
 # Its disk, which outlives a boot: the shell that holds it boots once for every line that it reads.
-_DISK = """
+_DISK = r"""
 set -eu
 mount -t tmpfs -o size=12g,mode=0755 tmpfs {base}
 cd {base}
@@ -30,7 +30,8 @@ mount -t cgroup2 cgroup2 cgroups
     tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
     echo fresh >etc/hostname
     : >etc/fstab
-    for unit in getty-static.service systemd-journald-audit.socket systemd-modules-load.service systemd-sysctl.service; do
+    for unit in getty-static.service systemd-journald-audit.socket systemd-logind.service systemd-modules-load.service \
+        systemd-sysctl.service; do
         ln -sf /dev/null "etc/systemd/system/$unit"
     done
 )
@@ -106,7 +107,7 @@ class SystemdMachine(Machine):
             assert self._disk.poll() is None, self.console()
             time.sleep(0.05)
         self.init_pid = found
-        self.wait_for("systemd's bus", "test -S /run/systemd/private && test -S /run/dbus/system_bus_socket")
+        self.wait_for("systemd's bus", "test -S /run/systemd/private")
         state = self.run("systemctl is-system-running --wait", status=None).strip()
         assert state == "running", state + self.run("systemctl --failed --no-legend --plain; systemctl list-jobs")
 

@@ -256,7 +256,7 @@ def test_the_volume_outlives_the_service_that_unlocked_it(units: Units) -> None:
     machine = units.machine
     opened = locked(PATHS, "volume", open_script(PATHS))
     machine.run(f"cat >{PATHS.lib}/open.sh", stdin=opened)
-    machine.run(f"systemd-run --quiet --pipe --wait sh {PATHS.lib}/open.sh", stdin="a key\n")
+    machine.run(f"systemd-run --quiet --property=Type=oneshot sh -c 'echo a key | sh {PATHS.lib}/open.sh'")
     machine.run(f"touch {PATHS.lib}/volume/file")
     scope = _systemd.volume_scope(PATHS)
     assert machine.run(f"systemctl is-active {scope}") == "active\n"

@@ -58,6 +58,7 @@ __all__ = [
     "Model", "ProviderChoice", "S3State", "Stack", "State", "Storage", "Tls",
 ]  # fmt: skip
 
+
 @dataclass(frozen=True)
 class Installed:
     """What validation is handed: the Config model of each installed provider, and llmdeploy's own version."""
@@ -80,12 +81,12 @@ class Model(Part):
     )
     quant: Quant = Field(default="auto", description="Number format of the weights; auto takes the best that fits.")
     variant: ModelId | None = Field(default=None, description="Another repository, which holds the quantized weights.")
-    revision: Annotated[
-        str, Text(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "must be a commit, a tag or a branch of the repository")
-    ] | None = Field(default=None, description="Commit, tag or branch of the repository; `llmdeploy lock` pins it.")
-    served_name: Annotated[
-        str, Text(SERVED_NAME, "must be one word of letters, digits and . _ : / -, at most 128 characters")
-    ] | None = Field(default=None, description="What clients put into `model`; default: the last part of the id.")
+    revision: (
+        Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}", "must be a commit, a tag or a branch of the repository")] | None
+    ) = Field(default=None, description="Commit, tag or branch of the repository; `llmdeploy lock` pins it.")
+    served_name: (
+        Annotated[str, Text(SERVED_NAME, "must be one word of letters, digits and . _ : / -, at most 128 characters")] | None
+    ) = Field(default=None, description="What clients put into `model`; default: the last part of the id.")
     context: Tokens | None = Field(
         default=None,
         description="Tokens per request that must fit: a number, or nK (=n*1024) such as 32K; left out: chosen by sizing.",
@@ -196,9 +197,10 @@ class Storage(Part):
     """Where the weights lie, and how they are encrypted at rest."""
 
     encryption: Encryption = Field(default="auto", description="Encryption at rest; auto takes the best the machine has.")
-    device: Annotated[
-        str, Text(r"/dev/[A-Za-z0-9._:/+-]{1,200}", "must be the path of a block device, such as /dev/disk/by-id/...")
-    ] | None = Field(default=None, description="Block device for the weights, by a stable name.")
+    device: (
+        Annotated[str, Text(r"/dev/[A-Za-z0-9._:/+-]{1,200}", "must be the path of a block device, such as /dev/disk/by-id/...")]
+        | None
+    ) = Field(default=None, description="Block device for the weights, by a stable name.")
     unlock: Unlock = Field(default="auto", description="What unlocks the volume after a reboot.")
     key: Reference | None = Field(default=None, description="Reference to the volume's key: env:NAME or file:PATH.")
     erase: tuple[Word, ...] = Field(
@@ -247,9 +249,12 @@ class Gateway(Part):
     domain: HostName | None = Field(default=None, description="Host name that clients use and certificates carry.")
     port: int = Field(default=8443, ge=1, le=65535, description="TCP port of the endpoint.")
     tls: Tls | None = Field(default=None, description="Your own certificate: {cert: file:..., key: file:...}.")
-    sticky: Annotated[
-        str, Text(r"[a-z0-9][a-z0-9-]{0,63}", "must be the name of a request header in small letters, such as x-session-id")
-    ] | None = Field(default="x-session-id", description="Header whose requests go to the same replica; null: none.")
+    sticky: (
+        Annotated[
+            str, Text(r"[a-z0-9][a-z0-9-]{0,63}", "must be the name of a request header in small letters, such as x-session-id")
+        ]
+        | None
+    ) = Field(default="x-session-id", description="Header whose requests go to the same replica; null: none.")
     fallback: Fallback | None = Field(default=None, description="A hosted API to fall back to: {base_url, model, api_key}.")
 
 
@@ -258,13 +263,16 @@ class Key(Part):
 
     name: Label = Field(description="Name of the key, unique in the stack.")
     principal: Line = Field(description="Who may use it: an IAM role or user, a local user, or a label.")
-    recipient: Annotated[
-        str,
-        Text(
-            r"age1[0-9a-z]{10,100}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]{20,8000}( [^\x00-\x1f\x7f]{0,200})?",
-            "must be a public key: age1... or ssh-ed25519 ...",
-        ),
-    ] | None = Field(default=None, description="Public key (age or SSH) to which the API key is delivered encrypted.")
+    recipient: (
+        Annotated[
+            str,
+            Text(
+                r"age1[0-9a-z]{10,100}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]{20,8000}( [^\x00-\x1f\x7f]{0,200})?",
+                "must be a public key: age1... or ssh-ed25519 ...",
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Public key (age or SSH) to which the API key is delivered encrypted.")
     requests_per_minute: int | None = Field(default=None, ge=1, le=10**9, description="Limit of requests per minute.")
     concurrency: int | None = Field(default=None, ge=1, le=10**6, description="Limit of requests in flight.")
     max_age_days: int | None = Field(default=None, ge=1, le=3650, description="Days until the key must be rotated.")
@@ -378,9 +386,9 @@ class Stack(Part):
     region: Word | None = Field(
         default=None, description="Region of the provider; for machines of your own a country or a label."
     )
-    compliance: Annotated[
-        Compliance, BeforeValidator(_compliance, json_schema_input_type=Compliance | list[Profile])
-    ] = Field(default=Compliance(), description="A list of profiles, or {profiles, residency, attest}.")
+    compliance: Annotated[Compliance, BeforeValidator(_compliance, json_schema_input_type=Compliance | list[Profile])] = Field(
+        default=Compliance(), description="A list of profiles, or {profiles, residency, attest}."
+    )
     provider: ProviderChoice = Field(description="The provider that brings the machines: exactly one key, its name.")
     hardware: Hardware = Field(default=Hardware(), description="Accelerators of one replica: {gpu, count, ...}.")
     replicas: int = Field(default=1, ge=1, le=1000, description="How many copies of the model serve.")

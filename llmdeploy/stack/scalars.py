@@ -42,7 +42,7 @@ def resolve(text: str) -> tuple[Scalar, str]:
         return _BOOLEANS[text], ""
     if word := _OTHER_BOOLEANS.fullmatch(text):
         meaning = "true" if word[1] else "false"
-        return text, f"{text} means {meaning} in YAML: write {meaning}, or \"{text}\" in quotes if it is a name"
+        return text, f'{text} means {meaning} in YAML: write {meaning}, or "{text}" in quotes if it is a name'
     if _INTEGER.fullmatch(text):
         return int(text), ""
     if _FLOAT.fullmatch(text) and not re.match(r"[-+]?0[0-9]", text):

@@ -136,7 +136,7 @@ def gather(
         if name in names:
             variables[name] = _given(name, text, found)
         else:
-            found.error(f'--var {shown(name)}: the stack file declares no such variable', hint=_declared(name, names, found))
+            found.error(f"--var {shown(name)}: the stack file declares no such variable", hint=_declared(name, names, found))
     return variables, interpolation.used_environ
 
 

@@ -48,7 +48,9 @@ def test_the_readmes_picture_is_the_laptops_plan(tmp_path: Path) -> None:
     from rich.text import Text
 
     colours = {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor", _environ=colours)
+    console = Console(
+        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor", _environ=colours
+    )
     console.print(Text("$ llmdeploy plan examples/laptop", style="bold"))
     for whole in plan_of(ROOT / "examples/laptop", tmp_path):
         for piece in wrap(whole, WIDTH):

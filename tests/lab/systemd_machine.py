@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .machine import Machine
+from .machine import ROOT, Machine
 
 # Its disk, which outlives a boot: the shell that holds it boots once for every line that it reads.
 _DISK = r"""
@@ -68,6 +68,11 @@ ln -s fd/1 dev/stdout
 ln -s fd/2 dev/stderr
 mount -t tmpfs -o mode=0755 tmpfs run
 mount -t tmpfs -o mode=1777 tmpfs tmp
+# A checkout that lies where memory was mounted would be hidden.
+[ -d ".$checkout" ] || {
+    mkdir -p ".$checkout"
+    mount --bind "$checkout" ".$checkout"
+}
 hostname fresh
 pivot_root . .
 umount -l .
@@ -88,7 +93,7 @@ class SystemdMachine(Machine):
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", _DISK.format(base=shlex.quote(str(self._base)))],
             stdin=subprocess.PIPE,
             text=True,
-            env={**os.environ, "boot": _BOOT},
+            env={**os.environ, "boot": _BOOT, "checkout": str(ROOT)},
         )
         try:
             self.boot()

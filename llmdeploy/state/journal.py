@@ -29,7 +29,6 @@ Record = Mapping[str, Tree]
     done    {entry}                             it is as the entry says
     failed  {entry}                             it stayed half-way; the entry says what is known
     gone    {address}                           it does not exist any more
-    outputs {outputs}                           the stack's outputs
 """
 
 
@@ -144,16 +143,15 @@ def fold(state: State, records: Sequence[Record]) -> State:
     An intent without its end leaves the entry as "creating" or "updating"; a delete is planned again from what refresh finds.
     """
     entries = dict(state.entries)
-    outputs = dict(state.outputs)
     for record in records:
-        _apply(record, entries, outputs)
-    changed = entries != state.entries or outputs != state.outputs
+        _apply(record, entries)
+    changed = entries != state.entries
     # An empty state may be taken over by a stack of another name: what the run made lies under that name.
     stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
-    return State(state.lineage, stack, state.serial + changed, entries, outputs)
+    return State(state.lineage, stack, state.serial + changed, entries, state.outputs)
 
 
-def _apply(record: Record, entries: dict[str, Entry], outputs: dict[str, Tree]) -> None:
+def _apply(record: Record, entries: dict[str, Entry]) -> None:
     match record["kind"]:
         case "intent" if record["action"] == "create":
             entry = Entry.model_validate(record["entry"])
@@ -171,8 +169,5 @@ def _apply(record: Record, entries: dict[str, Entry], outputs: dict[str, Tree]) 
             entries[entry.address] = entry.model_copy(update={"steps": (*entry.steps, record["name"])})
         case "gone":
             entries.pop(record["address"], None)
-        case "outputs":
-            outputs.clear()
-            outputs.update(record["outputs"])
         case _:
             pass

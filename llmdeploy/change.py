@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .resource import Tree, as_mapping, as_sequence
+from .resource import Group, Tree, as_mapping, as_sequence
 from .traits import Traits
 
-Action = Literal["no-op", "create", "update", "replace", "delete"]
+Action = Literal["no-op", "create", "update", "replace", "delete", "adopt"]
+"""adopt: an object that carries this stack's ownership tags and is not in the state is written into it, as it is."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Change:
     before and after are the whole specs (after may hold `UNKNOWN`), fields only what differs. reason is the one line that says
     why (never empty for replace, nor for an update without differing fields). resume: an interrupted create goes on.
     details: sentences about what happens inside the machine.
+    in_doubt: resume, and nobody knows whether the object exists: its creation was sent and never acknowledged.
+    create_first: a replace makes the new object before it removes the old one. found: id of an object that a sweep found.
+    deposed: generations of replaced objects at this address that are still there and are removed with this change.
+    rollout: how members of its group change, when it is updated or replaced as one of them.
     generation: the generation that the object has after the change; it grows when a new object is wanted.
     dependencies: addresses, as stored in state for a later destroy. outputs: those known before apply, `UNKNOWN` otherwise.
     """
@@ -51,6 +56,11 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     drift: tuple[Drift, ...] = ()
     resume: bool = False
+    in_doubt: bool = False
+    create_first: bool = False
+    found: str = ""
+    deposed: tuple[int, ...] = ()
+    rollout: Group | None = None
     details: tuple[str, ...] = ()
     generation: int = 1
     dependencies: tuple[str, ...] = ()
@@ -58,6 +68,11 @@ class Change:
     traits: Traits = field(default_factory=Traits)
     group: str = ""
     path: str = ""
+
+    @property
+    def effective(self) -> bool:
+        """Whether it does something."""
+        return self.action != "no-op" or bool(self.deposed)
 
 
 def compare(before: Tree, after: Tree, path: str = "") -> list[FieldChange]:

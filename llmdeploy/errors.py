@@ -6,8 +6,10 @@ LlmdeployError                 exit code 1; `hint` says what to do next
 ├── StateError                 the state cannot be used
 │   ├── Locked                 somebody else works on this stack
 │   ├── StateCorrupt           empty, truncated, foreign or newer state
+│   ├── Fenced                 somebody else took the lock over and wrote since
 │   └── StalePlan              the world moved since the plan was saved
 ├── ProviderError              a resource operation failed; `retryable` says whether waiting may help
+│   ├── TokenSpent             the object of this idempotency token is gone; a new generation is needed
 │   ├── NotOwned               something is there that this stack did not make
 │   └── CommandFailed          a command on a host failed; carries its status and its last lines
 ├── SecretError                a secret reference cannot be resolved (never contains the secret)
@@ -60,6 +62,10 @@ class StateCorrupt(StateError):
     """The state is empty, truncated, foreign, or written by a newer version."""
 
 
+class Fenced(StateError):
+    """Somebody else took the lock over and wrote since; this run may not write any more."""
+
+
 class StalePlan(StateError):
     """A saved plan no longer belongs to the present state, stack file or lock file."""
 
@@ -70,6 +76,10 @@ class ProviderError(LlmdeployError):
     def __init__(self, message: str, *, hint: str = "", retryable: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.retryable = retryable
+
+
+class TokenSpent(ProviderError):
+    """The object that this idempotency token stands for was removed; only a new generation can make another one."""
 
 
 class NotOwned(ProviderError):

@@ -12,8 +12,9 @@ from .identity import Identity
 from .policy import Finding
 from .prices import CostLine
 from .resource import Resource, Tree
+from .sdk import Found
 
-Mode = Literal["apply", "destroy"]
+Mode = Literal["apply", "destroy", "refresh-only"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,10 @@ class Plan:
     changes: every address, dependencies first; `no-op` included. resources: the desired nodes (empty when destroying). outputs:
     the stack's outputs as a tree with references. lineage and serial: of the state it was made from (None and 0: none yet).
     stack_sha256 and lock_sha256 bind it to its inputs. summary: heading -> sentences (sizing, cost, compliance) above the
-    changes. warnings: sentences that must be read. kept: addresses that a destroy leaves.
+    changes. warnings: sentences that must be read. kept: addresses that a destroy leaves. variables: what the stack file was
+    read with. targets: addresses that were asked for alone; such a plan is a part of the whole. found: objects of this stack
+    that were not in the state. account: where the provider's calls go (account, region, machine), which a saved plan is bound to.
+    prior_outputs: the stack's outputs before. expires_at: when a saved plan is too old to be applied.
     """
 
     stack: str
@@ -43,11 +47,17 @@ class Plan:
     warnings: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     outputs_changed: bool = False
+    variables: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+    targets: tuple[str, ...] = ()
+    found: tuple[Found, ...] = ()
+    account: Mapping[str, str] = field(default_factory=dict[str, str])
+    prior_outputs: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+    expires_at: str = ""
 
     @property
     def effective(self) -> tuple[Change, ...]:
         """The changes that do something."""
-        return tuple(change for change in self.changes if change.action != "no-op")
+        return tuple(change for change in self.changes if change.effective)
 
     @property
     def nothing_to_do(self) -> bool:
@@ -56,6 +66,12 @@ class Plan:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many addresses are created, updated, replaced, deleted."""
+        """How many addresses are created, updated, replaced, deleted, adopted. A deposed object counts as one more delete."""
         counted = Counter(change.action for change in self.effective)
-        return {action: counted[action] for action in ("create", "update", "replace", "delete")}
+        counted["delete"] += sum(len(change.deposed) for change in self.changes)
+        return {action: counted[action] for action in ("create", "update", "replace", "delete", "adopt")}
+
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """Addresses whose creation was sent and never acknowledged; apply settles them first."""
+        return tuple(change.address for change in self.changes if change.in_doubt)

@@ -13,12 +13,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from pydantic import BaseModel
 
 from .change import Action, Change, Drift, FieldChange, compare
-from .errors import CommandFailed, Interrupted, LlmdeployError, NotBuilt, NotOwned, PreflightFailed, ProviderError, SecretError
+from .errors import (
+    CommandFailed,
+    Interrupted,
+    LlmdeployError,
+    NotBuilt,
+    NotOwned,
+    PreflightFailed,
+    ProviderError,
+    SecretError,
+    TokenSpent,
+)
 from .identity import Identity
 from .layout import Fragment, GatewayRequest, KeyRequest, LayoutRequest, Machine, ServingRequest, StorageRequest
 from .manifest import Manifest, WeightFile
@@ -56,9 +66,11 @@ __all__ = [
     "Demand",
     "Drift",
     "Finding",
+    "Found",
     "Fragment",
     "GatewayRequest",
     "Group",
+    "HasAccount",
     "Health",
     "Identity",
     "Input",
@@ -99,7 +111,9 @@ __all__ = [
     "Spec",
     "Stop",
     "StorageRequest",
+    "Sweeper",
     "Timeouts",
+    "TokenSpent",
     "Traits",
     "Tree",
     "Unknown",
@@ -175,11 +189,22 @@ class Run:
             self._shared.clear()
 
 
+def ownership_tags(identity: Identity, address: str, generation: int) -> dict[str, str]:
+    """Return the tags that say whose an object is; `Sweeper.sweep` finds it by them."""
+    return {
+        "llmdeploy:lineage": identity.lineage or "",
+        "llmdeploy:stack": identity.name,
+        "llmdeploy:address": address,
+        "llmdeploy:generation": str(generation),
+    }
+
+
 class Context:
     """One operation on one resource.
 
-    token: the same for every try at this address and generation, for APIs that know idempotency tokens. deadline: the monotonic
-    time at which the operation should have given up. `done_steps`: names of the steps that an interrupted try already finished.
+    token: the same for every try at this address and generation, for APIs that know idempotency tokens (64 hex digits).
+    object_id: the id that an interrupted try acknowledged, else "". deadline: the monotonic time at which the operation should
+    have given up. `done_steps`: names of the steps that an interrupted try already finished.
     """
 
     def __init__(
@@ -189,6 +214,7 @@ class Context:
         *,
         generation: int = 1,
         token: str = "",
+        object_id: str = "",
         timeout_s: float = 3600.0,
         done_steps: Iterable[str] = (),
         on_acked: Callable[[str], None] = lambda _id: None,
@@ -199,14 +225,22 @@ class Context:
         self.address = address
         self.generation = generation
         self.token = token
+        self.object_id = object_id
         self.deadline = time.monotonic() + timeout_s
         self.done_steps = set(done_steps)
         self._on_acked = on_acked
         self._on_step = on_step
         self._on_progress = on_progress
 
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Ownership tags; they belong into the very call that creates, so that no object is ever without."""
+        identity = self.run.identity
+        return ownership_tags(identity, self.address, self.generation)
+
     def acked(self, object_id: str) -> None:
         """Make durable that the object exists under `object_id`. Call it at once, before any waiting or configuring."""
+        self.object_id = object_id
         self._on_acked(object_id)
 
     def step(self, name: str, action: Callable[[], None]) -> None:
@@ -375,6 +409,11 @@ class ManagedType(ResourceType[S, O]):
 
     resumable: ClassVar[bool] = True
     """A failed or interrupted create goes on with the next apply; False: it is removed and made anew."""
+    converges: ClassVar[bool] = False
+    """A create that was interrupted may go on with other values than it began with: scripts that bring a machine to a wish. Else
+    it is repeated with exactly the values it was sent with, as idempotency tokens demand, or removed when they changed since."""
+    create_first: ClassVar[bool] = False
+    """A replacement is made before the old object is removed. Not for what has a unique name or needs its capacity twice."""
 
     @abstractmethod
     def create(self, ctx: Context, spec: S) -> O:
@@ -386,7 +425,10 @@ class ManagedType(ResourceType[S, O]):
 
     @abstractmethod
     def delete(self, ctx: Context, prior: Prior) -> None:
-        """Remove it; succeeds when it is already gone or only half there."""
+        """Remove it; succeeds when it is already gone or only half there.
+
+        prior.id is empty when its creation was sent and never acknowledged: find it by its ownership tags or its name.
+        """
 
     def read(self, run: Run, prior: Prior) -> ReadResult:
         """Look at one live object. Only called through `read_each`; types of a provider with a batched refresh leave it out."""
@@ -422,6 +464,19 @@ class ReadResult:
     outputs: Mapping[str, Tree] | None = None
     drift: tuple[Drift, ...] = ()
     error: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A live object that carries the ownership tags of a stack: whose it is, its id, and its spec and outputs read back."""
+
+    address: str
+    type: str
+    provider: str
+    id: str
+    generation: int
+    spec: Mapping[str, Tree]
+    outputs: Mapping[str, Tree]
 
 
 def read_each(types: Mapping[str, ResourceType[Any, Any]], run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
@@ -461,4 +516,22 @@ class Provider(Protocol):
 
     def refresh(self, run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
         """Look at many objects, with as few calls as there are kinds and machines. One result per request, in any order."""
+        ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """A provider that can find what carries a stack's ownership tags, known to a state or not."""
+
+    def sweep(self, run: Run) -> Iterable[Found]:
+        """Return every live object whose `llmdeploy:lineage` tag is that of `run.identity`; one call per kind and page."""
+        ...
+
+
+@runtime_checkable
+class HasAccount(Protocol):
+    """A provider whose calls go to an account; a saved plan is applied to the same one only."""
+
+    def account(self, run: Run) -> Mapping[str, str]:
+        """Return what tells one account from another: account, region, caller, machine. Never a secret. Empty: not known now."""
         ...

@@ -95,13 +95,7 @@ class Apply:
 
     def run(self) -> Outcome:
         """Walk the plan to its end and write the state, whatever happens."""
-        begin: Record = {
-            "kind": "begin",
-            "lineage": self._state.lineage,
-            "stack": self._state.stack,
-            "serial": self._state.serial,
-        }
-        self._store.append([begin])
+        self._store.begin(self._state)
         with ThreadPoolExecutor(self._parallelism, thread_name_prefix="apply") as pool:
             waiting: list[Node] = []
             while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -18,7 +18,6 @@ from zlib import crc32
 from ..errors import StateCorrupt
 from ..resource import Tree
 from ..secret import sync_folder
-from .model import Entry, State
 
 Record = Mapping[str, Tree]
 """`kind` is one of:
@@ -135,39 +134,3 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     if len(check) != 8 or check != b"%08x" % crc32(text):
         return None
     return json.loads(text)
-
-
-def fold(state: State, records: Sequence[Record]) -> State:
-    """Return the state after `records`.
-
-    An intent without its end leaves the entry as "creating" or "updating"; a delete is planned again from what refresh finds.
-    """
-    entries = dict(state.entries)
-    for record in records:
-        _apply(record, entries)
-    changed = entries != state.entries
-    # An empty state may be taken over by a stack of another name: what the run made lies under that name.
-    stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
-    return State(state.lineage, stack, state.serial + changed, entries, state.outputs)
-
-
-def _apply(record: Record, entries: dict[str, Entry]) -> None:
-    match record["kind"]:
-        case "intent" if record["action"] == "create":
-            entry = Entry.model_validate(record["entry"])
-            entries[entry.address] = entry.model_copy(update={"status": "creating"})
-        case "intent" if record["action"] == "update":
-            entry = Entry.model_validate(record["entry"])
-            entries[entry.address] = entry.model_copy(update={"status": "updating"})
-        case "done" | "failed":
-            entry = Entry.model_validate(record["entry"])
-            entries[entry.address] = entry
-        case "acked":
-            entries[record["address"]] = entries[record["address"]].model_copy(update={"id": record["id"]})
-        case "step":
-            entry = entries[record["address"]]
-            entries[entry.address] = entry.model_copy(update={"steps": (*entry.steps, record["name"])})
-        case "gone":
-            entries.pop(record["address"], None)
-        case _:
-            pass

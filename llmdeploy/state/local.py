@@ -12,7 +12,8 @@ from pathlib import Path
 from .. import __version__
 from ..errors import Locked, StateCorrupt, StateError
 from ..secret import write_private
-from .journal import Journal, Record, fold
+from .fold import fold
+from .journal import Journal, Record
 from .lock import LockInfo
 from .model import State
 
@@ -104,6 +105,10 @@ class LocalStore:
             return LockInfo.from_json((self.folder / "lock").read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError):
             return None
+
+    def begin(self, state: State) -> None:
+        """Begin the journal of a run. See `Store.begin`."""
+        self.append([{"kind": "begin", "lineage": state.lineage, "stack": state.stack, "serial": state.serial}])
 
     def append(self, records: Iterable[Record]) -> None:
         """Make records durable. See `Store.append`."""

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from .journal import Record
+from .lock import LockInfo
 from .model import State
 
 
@@ -29,10 +30,38 @@ class Store(Protocol):
         """
         ...
 
+    def begin(self, state: State) -> None:
+        """A run that changes things starts from `state`, as `read` gave it: whoever held the lock before can write no more.
+
+        Raises:
+            Fenced: the state was written since it was read.
+        """
+        ...
+
     def append(self, records: Iterable[Record]) -> None:
-        """Make records durable. Only under the lock, and after `write`."""
+        """Make records durable. Only under the lock, and after `begin`; several threads may call it.
+
+        Raises:
+            Fenced: somebody took the lock over.
+        """
         ...
 
     def write(self, state: State) -> None:
-        """Replace the state and drop the journal, atomically. Only under the lock."""
+        """Replace the state and drop the journal, atomically. Only under the lock.
+
+        Raises:
+            Fenced: somebody took the lock over.
+        """
+        ...
+
+    def holder(self) -> LockInfo | None:
+        """Return who holds the lock, as far as can be told; None when it is free."""
+        ...
+
+    def unlock(self, lock_id: str) -> LockInfo:
+        """Take the lock from a holder that is gone, and return who that was.
+
+        Raises:
+            LlmdeployError: nobody holds it, its id is another one, or its holder is alive.
+        """
         ...

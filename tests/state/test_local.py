@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from llmdeploy import __version__
 from llmdeploy.errors import Locked, StateCorrupt, StateError
-from llmdeploy.state.journal import Journal, Record, fold
+from llmdeploy.state.fold import fold
+from llmdeploy.state.journal import Journal, Record
 from llmdeploy.state.local import LocalStore
 from llmdeploy.state.model import Entry, State
 

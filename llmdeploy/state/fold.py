@@ -1,0 +1,44 @@
+"""What records of a journal mean for a state. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .journal import Record
+from .model import Entry, State
+
+
+def fold(state: State, records: Sequence[Record]) -> State:
+    """Return the state after `records`.
+
+    An intent without its end leaves the entry as "creating" or "updating"; a delete is planned again from what refresh finds.
+    """
+    entries = dict(state.entries)
+    for record in records:
+        _apply(record, entries)
+    changed = entries != state.entries
+    # An empty state may be taken over by a stack of another name: what the run made lies under that name.
+    stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
+    return State(state.lineage, stack, state.serial + changed, entries, state.outputs)
+
+
+def _apply(record: Record, entries: dict[str, Entry]) -> None:
+    match record["kind"]:
+        case "intent" if record["action"] == "create":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry.model_copy(update={"status": "creating"})
+        case "intent" if record["action"] == "update":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry.model_copy(update={"status": "updating"})
+        case "done" | "failed":
+            entry = Entry.model_validate(record["entry"])
+            entries[entry.address] = entry
+        case "acked":
+            entries[record["address"]] = entries[record["address"]].model_copy(update={"id": record["id"]})
+        case "step":
+            entry = entries[record["address"]]
+            entries[entry.address] = entry.model_copy(update={"steps": (*entry.steps, record["name"])})
+        case "gone":
+            entries.pop(record["address"], None)
+        case _:
+            pass

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .change import Change
+from .errors import StackError
 from .identity import Identity
 from .policy import Finding
 from .prices import CostLine
@@ -75,3 +76,11 @@ class Plan:
     def in_doubt(self) -> tuple[str, ...]:
         """Addresses whose creation was sent and never acknowledged; apply settles them first."""
         return tuple(change.address for change in self.changes if change.in_doubt)
+
+
+class PlanRefused(StackError):
+    """The compliance profiles refuse this plan. `plan` is the whole of it with its findings, for those who want to look."""
+
+    def __init__(self, message: str, plan: Plan) -> None:
+        super().__init__(message, diagnostics=plan.findings)
+        self.plan = plan

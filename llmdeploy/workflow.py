@@ -20,11 +20,11 @@ from . import compliance, sources
 from . import pins as lockfile
 from .change import Change
 from .desired import Desired
-from .errors import LlmdeployError, NotBuilt, PreflightFailed, StackError, StateError
+from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
 from .event import Emit
 from .graph import Graph
 from .identity import Identity
-from .plan import Mode, Plan
+from .plan import Mode, Plan, PlanRefused
 from .reconcile.apply import Apply, Outcome
 from .reconcile.diff import diff
 from .reconcile.refresh import prior_of, refresh
@@ -114,7 +114,7 @@ def make_plan(
     """Compare what is desired (None: nothing, to destroy) with what exists.
 
     Raises:
-        StackError: a compliance profile refuses the plan.
+        PlanRefused: a compliance profile refuses the plan.
         LlmdeployError: it would destroy what is marked `prevent_destroy`, or something could not be read.
     """
     old = state or State(lineage="", stack=run.identity.name)
@@ -131,7 +131,7 @@ def make_plan(
     notes = [f"{change.address}: {note}" for change in changes if change.action != "delete" for note in change.traits.notes]
     plan = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
     if findings:
-        raise StackError(_refusal(plan, desired), diagnostics=findings)
+        raise PlanRefused(_refusal(plan, desired), plan)
     return plan
 
 

@@ -27,7 +27,8 @@ FILE_NAME = "stack.yaml"
 class Loaded:
     """A valid stack file.
 
-    `sha256` binds what it says: the file's bytes, the variables in force and the environment variables it reads.
+    `sha256` binds what it says: the file's bytes, the variables in force and the environment variables it reads. `file_sha256` is
+    that of the bytes alone.
     """
 
     stack: Stack
@@ -35,6 +36,7 @@ class Loaded:
     path: Path
     folder: Path
     sha256: str
+    file_sha256: str
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -71,6 +73,7 @@ def load(
         path=file,
         folder=file.parent,
         sha256=_digest(content, in_force, interpolation.used_environ),
+        file_sha256=hashlib.sha256(content).hexdigest(),
         warnings=tuple(found),
     )
 

@@ -1,15 +1,16 @@
 """Records of what is being done, made durable before and while it is done.
 
-A run that is killed leaves its journal; the next one folds it over the last state. Each record is one line: CRC-32, a space, and
-JSON with a growing `seq`. A torn last line is dropped; a bad line before good ones means damage and is an error.
+A run that is killed leaves its journal; the next one folds it over the last state. Records that became durable together are one
+line: CRC-32, a space, and JSON with a growing `seq`. So a group is there as a whole or not at all: a torn last line is dropped,
+and nobody relied on it. A bad line before good ones, or one that is missing, means damage and is an error.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,7 +18,7 @@ from zlib import crc32
 
 from ..errors import StateCorrupt
 from ..resource import Tree
-from ..secret import sync_folder
+from .disk import Disk
 
 Record = Mapping[str, Tree]
 """`kind` is one of:
@@ -27,110 +28,155 @@ Record = Mapping[str, Tree]
     step    {address, name}                     one step of its creation is done
     done    {entry}                             it is as the entry says
     failed  {entry}                             it stayed half-way; the entry says what is known
-    gone    {address}                           it does not exist any more
+    leaving {address}                           it is being taken out of service, to be changed
+    gone    {address, id, generation}           that object does not exist any more
 """
 
 
-class Journal:
-    """An append-only file. `append` is durable when it returns; concurrent appends share one fsync."""
+@dataclass(frozen=True)
+class Lines:
+    """What a journal holds: its records, the number of its last line, and how many of its bytes are whole lines."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._pending: list[bytes] = []
-        self._seq = 0
-        self._durable = 0
-        self._buffer_lock = Lock()
-        self._write_lock = Lock()
-        self._descriptor: int | None = None
-
-    def append(self, records: Iterable[Record]) -> None:
-        """Write records in order and make them durable."""
-        with self._buffer_lock:
-            for record in records:
-                self._seq += 1
-                self._pending.append(_line({"seq": self._seq, **record}))
-            mine = self._seq
-        with self._write_lock:
-            if self._durable >= mine:
-                return
-            with self._buffer_lock:
-                batch, upto = b"".join(self._pending), self._seq
-                self._pending.clear()
-            try:
-                self._write(batch)
-            except OSError:
-                with self._buffer_lock:
-                    # Others may wait for these records: they go with the next write, never by the board.
-                    self._pending.insert(0, batch)
-                raise
-            self._durable = upto
-
-    def _write(self, batch: bytes) -> None:
-        if self._descriptor is None:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-            sync_folder(self._path.parent)
-            _cut_torn_end(self._descriptor)
-        start = os.lseek(self._descriptor, 0, os.SEEK_END)
-        try:
-            view = memoryview(batch)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
-            os.fsync(self._descriptor)
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, start)
-            raise
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return what the file holds.
-
-        Raises:
-            StateCorrupt: a line before the last is damaged.
-        """
-        try:
-            lines = self._path.read_bytes().split(b"\n")
-        except FileNotFoundError:
-            return []
-        found: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, 1):
-            record = _parse(line)
-            if record is not None:
-                found.append(record)
-            elif any(_parse(later) for later in lines[number:]):
-                raise StateCorrupt(f"{self._path}:{number} is damaged", hint="restore the file from a backup of this folder")
-        self._seq = max((int(record["seq"]) for record in found), default=0)
-        return found
-
-    def clear(self) -> None:
-        """Remove the file: its records are in the state now."""
-        self.close()
-        self._path.unlink(missing_ok=True)
-        sync_folder(self._path.parent)
-
-    def close(self) -> None:
-        """Close the file and keep it."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+    records: tuple[dict[str, Any], ...] = ()
+    seq: int = 0
+    size: int = 0
 
 
-def _cut_torn_end(descriptor: int) -> None:
-    """Drop what a killed writer left of its last line, or give a whole one its newline: a record must not begin in mid-line."""
-    content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    whole = content.rfind(b"\n") + 1
-    if _parse(content[whole:]) is not None:
-        os.write(descriptor, b"\n")
-    elif whole < len(content):
-        os.ftruncate(descriptor, whole)
-
-
-def _line(record: Record) -> bytes:
-    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+def encode(seq: int, records: Sequence[Record]) -> bytes:
+    """Return the line of records that become durable together."""
+    text = json.dumps({"seq": seq, "records": records}, separators=(",", ":"), ensure_ascii=False).encode()
     return b"%08x %s\n" % (crc32(text), text)
+
+
+def decode(content: bytes, where: str) -> Lines:
+    """Read what `encode` wrote, line after line. `where` names the journal in errors.
+
+    Raises:
+        StateCorrupt: a line before the last is damaged or missing.
+    """
+    lines = content.split(b"\n")
+    records: list[dict[str, Any]] = []
+    seq = size = 0
+    for number, line in enumerate(lines, 1):
+        document = _parse(line)
+        if document is None:
+            if any(_parse(later) for later in lines[number:]):
+                raise StateCorrupt(f"{where}:{number} is damaged", hint=_WAY_OUT)
+            break
+        if seq and document["seq"] != seq + 1:
+            raise StateCorrupt(f"{where}:{number}: records before this line are missing", hint=_WAY_OUT)
+        seq, size = document["seq"], size + len(line) + 1
+        records += document["records"]
+    return Lines(tuple(records), seq, size)
+
+
+_WAY_OUT = "restore the journal from a backup of the place where the state lies"
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     check, _, text = line.partition(b" ")
-    if len(check) != 8 or check != b"%08x" % crc32(text):
-        return None
-    return json.loads(text)
+    return json.loads(text) if len(check) == 8 and check == b"%08x" % crc32(text) else None
+
+
+class GroupCommit:
+    """Gathers what several threads append and has it made durable together: `write` is called by one thread at a time."""
+
+    def __init__(self, write: Callable[[Sequence[Record]], None]) -> None:
+        self._write = write
+        self._pending: list[Record] = []
+        self._taken = 0
+        self._durable = 0
+        self._buffer_lock = Lock()
+        self._write_lock = Lock()
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Have records written in order; they are durable when this returns."""
+        with self._buffer_lock:
+            before = len(self._pending)
+            self._pending += records
+            self._taken += len(self._pending) - before
+            mine = self._taken
+        with self._write_lock:
+            if self._durable >= mine:
+                return
+            with self._buffer_lock:
+                group, upto = self._pending, self._taken
+                self._pending = []
+            try:
+                self._write(group)
+            except BaseException:
+                with self._buffer_lock:
+                    # Others may wait for these records: they go with the next write, never by the board.
+                    self._pending[:0] = group
+                raise
+            self._durable = upto
+
+
+class Journal:
+    """A journal in a file. `append` is durable when it returns; concurrent appends share one fsync."""
+
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk = disk
+        self._path = path
+        self._group = GroupCommit(self._write)
+        self._lines: Lines | None = None
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write records in order and make them durable, with the name of the file.
+
+        Raises:
+            OSError: they could not be written; they come with the next append.
+        """
+        self._group.append(records)
+
+    def records(self) -> tuple[dict[str, Any], ...]:
+        """Return what the file holds.
+
+        Raises:
+            StateCorrupt: a line before the last is damaged, or one is missing.
+        """
+        return self._read()[0].records
+
+    def _read(self) -> tuple[Lines, int]:
+        """Return the lines, and the size of the file."""
+        try:
+            content = self._disk.read(self._path)
+        except FileNotFoundError:
+            content = b""
+        return decode(content, str(self._path)), len(content)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        fresh = self._lines is None
+        lines = self._lines or self._opened()
+        line = encode(lines.seq + 1, records)
+        # Until it is written, nothing is known of the file's end.
+        self._lines = None
+        try:
+            self._disk.append(self._path, line)
+            self._disk.sync(self._path)
+            if fresh:
+                self._disk.sync_folder(self._path.parent)
+        except OSError:
+            with suppress(OSError):
+                self._disk.truncate(self._path, lines.size)
+            raise
+        self._lines = Lines(seq=lines.seq + 1, size=lines.size + len(line))
+
+    def _opened(self) -> Lines:
+        """Return where to go on: what a killed writer left of its last line is dropped, a record must not begin in mid-line."""
+        lines, size = self._read()
+        if lines.size < size:
+            self._disk.truncate(self._path, lines.size)
+        elif lines.size > size:  # the last line lacks nothing but its end
+            self._disk.append(self._path, b"\n")
+        return lines
+
+    def clear(self) -> None:
+        """Remove the file: its records are in the state now."""
+        self.close()
+        self._disk.unlink(self._path)
+        self._disk.sync_folder(self._path.parent)
+
+    def close(self) -> None:
+        """Forget where the file ends: somebody else may write to it."""
+        self._lines = None

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from .. import __version__
 from ..errors import Locked, StateCorrupt, StateError
-from ..secret import write_private
-from .fold import fold
+from .disk import Disk, OsDisk
 from .journal import Journal, Record
 from .lock import LockInfo
 from .model import State
+from .recover import recover
 
 _KEPT = 5
 _NO_SPACE = "free disk space and run the same command again: nothing is lost"
@@ -24,90 +21,96 @@ _NO_SPACE = "free disk space and run the same command again: nothing is lost"
 class LocalStore:
     """A store in one folder that only its owner can read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self.folder = folder
+        self._disk = disk or OsDisk()
         self._state = folder / "state.json"
-        self._journal = Journal(folder / "journal.jsonl")
+        self._lock = folder / "lock"
+        self._journal_path = folder / "journal.jsonl"
+        self._journal = Journal(self._disk, self._journal_path)
 
     def read(self) -> State | None:
         """Return the state with the journal folded in, or None. See `Store.read`."""
-        state = self._read_file()
+        state = self._read_state()
         records = self._journal.records()
-        if state is None and records:
-            begin = records[0]
-            # Only the first run of all begins without a state; any other journal tells half the story.
-            if begin["kind"] != "begin" or begin["serial"] != 0 or self._backups():
-                raise StateCorrupt(f"{self._state} is missing beside its journal", hint=f"restore it from {self._state}.backup")
-            state = State(lineage=begin["lineage"], stack=begin["stack"], serial=begin["serial"])
         if state is None:
-            self._refuse_leftovers()
-            return None
-        # Records of before the state was written are in it already: the process died between the write and the removal.
-        fresh = records if records and records[0].get("serial") == state.serial else []
-        return fold(state, fresh)
+            self._refuse_leftovers(bool(records))
+        return recover(state, records, str(self._state), str(self._journal_path))
 
-    def _read_file(self) -> State | None:
+    def _read_state(self) -> State | None:
         try:
-            text = self._state.read_text(encoding="utf-8")
+            text = self._disk.read(self._state).decode()
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise StateCorrupt(f"cannot read {self._state}: {error}") from None
         return State.from_json(text, str(self._state))
 
-    def _refuse_leftovers(self) -> None:
-        backups = self._backups()
+    def _refuse_leftovers(self, has_journal: bool) -> None:
+        backups = [self.folder / name for name in self._disk.names(self.folder) if name.startswith(self._backup(0).name)]
         if backups:
+            beside = "is missing beside its journal" if has_journal else "is missing, but a backup is there"
             raise StateCorrupt(
-                f"{self._state} is missing, but a backup is there",
+                f"{self._state} {beside}",
                 hint=f"cp {backups[0]} {self._state}, or remove the folder {self.folder} if nothing of this stack exists",
             )
-
-    def _backups(self) -> list[Path]:
-        return sorted(self.folder.glob("state.json.backup*"))
 
     @contextmanager
     def lock(self, operation: str, timeout_s: float) -> Generator[None]:
         """Hold the lock. It belongs to the process: the kernel frees it when the process ends in any way."""
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateError(f"cannot lock {self.folder}: {error.strerror}", hint="check the rights of that folder") from None
-        try:
-            self._acquire(descriptor, timeout_s)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, LockInfo.mine(operation).to_json().encode(), 0)
-            yield
-            os.ftruncate(descriptor, 0)
-        finally:
-            self._journal.close()
-            os.close(descriptor)
-
-    def _acquire(self, descriptor: int, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while True:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = self.holder()
-                    raise Locked(
-                        f"this stack is locked: {holder}" if holder else "this stack is locked by another process",
-                        hint="wait for it, or run again with --lock-timeout 5m",
-                    ) from None
-                time.sleep(min(0.2, max(0.0, deadline - time.monotonic())))
+                self._disk.make_folder(self.folder)
+                free = stack.enter_context(self._disk.lock(self._lock, timeout_s))
+                if free:
+                    self._disk.create(self._lock, LockInfo.mine(operation).to_json().encode())
+            except OSError as error:
+                raise StateError(f"cannot lock {self.folder}: {error.strerror}", hint="check the rights of that folder") from None
+            if not free:
+                holder = self.holder()
+                raise Locked(
+                    f"this stack is locked: {holder}" if holder else "this stack is locked by another process",
+                    hint="wait for it, or run again with --lock-timeout 5m",
+                )
+            self._journal.close()
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    self._disk.truncate(self._lock, 0)
 
     def holder(self) -> LockInfo | None:
         """Return what the lock file says of its holder; it may have ended since."""
         try:
-            return LockInfo.from_json((self.folder / "lock").read_text(encoding="utf-8"))
+            return LockInfo.from_json(self._disk.read(self._lock).decode())
         except (OSError, UnicodeDecodeError):
             return None
 
+    def unlock(self, lock_id: str) -> LockInfo:
+        """Refuse: no holder leaves its lock behind. See `Store.unlock`."""
+        try:
+            with self._disk.lock(self._lock, 0) as free:
+                holder = None if free else self.holder()
+        except OSError:
+            free, holder = True, None
+        if free:
+            raise StateError(
+                f"nobody holds the lock of {self.folder}", hint="it ends with its process, however that ends: run your command"
+            )
+        if holder is None or holder.id != lock_id:
+            raise StateError(f"the lock of {self.folder} has another id: {holder.id if holder else 'not known'}")
+        raise StateError(
+            f"the holder is alive: {holder}", hint=f"wait for it, or end it (kill {holder.pid}): the kernel then frees the lock"
+        )
+
     def begin(self, state: State) -> None:
         """Begin the journal of a run. See `Store.begin`."""
+        try:
+            if not state.serial:
+                # The journal is the only trace of a first run: the folder that holds it must be there after a power failure.
+                self._disk.sync_folder(self.folder.parent)
+        except OSError as error:
+            raise StateError(f"cannot write into {self.folder.parent}: {error.strerror}", hint=_NO_SPACE) from None
         self.append([{"kind": "begin", "lineage": state.lineage, "stack": state.stack, "serial": state.serial}])
 
     def append(self, records: Iterable[Record]) -> None:
@@ -115,27 +118,45 @@ class LocalStore:
         try:
             self._journal.append(records)
         except OSError as error:
-            raise StateError(
-                f"cannot write the journal in {self.folder}: {error.strerror}", hint="free disk space, run again"
-            ) from None
+            raise StateError(f"cannot write the journal in {self.folder}: {error.strerror}", hint=_NO_SPACE) from None
 
     def write(self, state: State) -> None:
         """Replace the state, keep the last generations, drop the journal. See `Store.write`."""
         try:
             content = state.to_json(__version__).encode()
+            present = self._content(self._state)
             # A run without changes must not push the older generations out.
-            if not self._state.exists() or self._state.read_bytes() != content:
-                self._keep_generations()
-                write_private(self._state, content)
+            if present != content:
+                if present is not None:
+                    self._keep_generation(present)
+                self._replace(content)
             self._journal.clear()
         except OSError as error:
             raise StateError(f"cannot write {self._state}: {error.strerror}", hint=_NO_SPACE) from None
 
-    def _keep_generations(self) -> None:
-        if not self._state.exists():
-            return
-        names = [self.folder / f"state.json.backup{n or ''}" for n in range(_KEPT)]
-        for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-            if newer.exists():
-                newer.replace(older)
-        os.link(self._state, names[0])
+    def _replace(self, content: bytes) -> None:
+        """Put a whole state in the place of the old one: after a crash, one of the two is there."""
+        temporary = self.folder / ".state.json.new"
+        self._disk.create(temporary, content)
+        self._disk.sync(temporary)
+        self._disk.rename(temporary, self._state)
+        self._disk.sync_folder(self.folder)
+
+    def _keep_generation(self, present: bytes) -> None:
+        """Give the present state the name of the newest backup, and each backup that of the one before it."""
+        if self._content(self._backup(0)) == present:
+            return  # kept by a run that was killed before it replaced the state
+        names = self._disk.names(self.folder)
+        for number in reversed(range(_KEPT - 1)):
+            if self._backup(number).name in names:
+                self._disk.rename(self._backup(number), self._backup(number + 1))
+        self._disk.link(self._state, self._backup(0))
+
+    def _backup(self, number: int) -> Path:
+        return self.folder / f"state.json.backup{number or ''}"
+
+    def _content(self, path: Path) -> bytes | None:
+        try:
+            return self._disk.read(path)
+        except FileNotFoundError:
+            return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 
 from llmdeploy import __version__
 from llmdeploy.errors import Locked, StateCorrupt, StateError
+from llmdeploy.state.disk import OsDisk
 from llmdeploy.state.fold import fold
 from llmdeploy.state.journal import Journal, Record
 from llmdeploy.state.local import LocalStore
@@ -74,66 +77,86 @@ def test_fold_follows_one_creation() -> None:
     done = state.entries["thing.a"].model_copy(update={"status": "ok", "steps": ()})
     records += [{"kind": "done", "entry": done.model_dump(mode="json")}]
     assert fold(State("l", "s"), records).entries["thing.a"] == done
-    assert fold(State("l", "s"), [*records, {"kind": "gone", "address": "thing.a"}]).entries == {}
+    assert fold(State("l", "s"), [*records, {"kind": "gone", "address": "thing.a", "id": "i-1", "generation": 1}]).entries == {}
 
 
-def test_a_journal_torn_at_any_byte_keeps_its_whole_records(tmp_path: Path) -> None:
+def test_a_journal_torn_at_any_byte_keeps_its_whole_groups(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
+    journal = Journal(OsDisk(), path)
     journal.append([{"kind": "begin", "n": 0}])
-    journal.append([{"kind": "gone", "address": f"thing.ä{n}"} for n in range(4)])
-    journal.close()
+    for n in range(3):
+        journal.append([{"kind": "gone", "address": f"thing.ä{n}{m}"} for m in range(2)])
     whole = path.read_bytes()
     ends = [position + 1 for position, byte in enumerate(whole) if byte == 10]
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        # The newline is the last byte of a record: without it, the record is whole all the same.
-        expected = sum(1 for end in ends if end - 1 <= length)
-        assert len(Journal(path).records()) == expected
+        # The newline is the last byte of a line: without it, the line is whole all the same.
+        groups = sum(1 for end in ends if end - 1 <= length)
+        assert len(Journal(OsDisk(), path).records()) == max(0, 2 * groups - 1)
+
+
+def test_a_group_whose_first_block_never_reached_the_disk_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(OsDisk(), path)
+    journal.append([{"kind": "begin"}])
+    durable = path.read_bytes()
+    journal.append([{"kind": "gone", "address": f"thing.{n}"} for n in range(300)])
+    torn = bytearray(path.read_bytes())
+    torn[len(durable) : 4096] = bytes(4096 - len(durable))
+    path.write_bytes(torn)
+    assert [record["kind"] for record in Journal(OsDisk(), path).records()] == ["begin"]
 
 
 def test_a_run_after_a_torn_end_goes_on_behind_the_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    journal = Journal(path)
+    journal = Journal(OsDisk(), path)
     journal.append([{"kind": "begin", "n": 0}, {"kind": "gone", "address": "thing.ä"}])
-    journal.close()
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
-        kept = len(Journal(path).records())
-        later = Journal(path)
+        kept = len(Journal(OsDisk(), path).records())
+        later = Journal(OsDisk(), path)
         later.append([{"kind": "begin", "n": 1}])
         later.append([{"kind": "gone", "address": "thing.b"}])
         later.close()
-        assert [record.get("n", record.get("address")) for record in Journal(path).records()[kept:]] == [1, "thing.b"]
+        assert [record.get("n", record.get("address")) for record in Journal(OsDisk(), path).records()[kept:]] == [1, "thing.b"]
+
+
+@contextmanager
+def room_for(size: int) -> Generator[None]:
+    """Let no file of this process grow beyond `size` bytes: a write over it is cut short, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_records_that_found_no_space_come_with_the_next_write(tmp_path: Path) -> None:
-    path, full = tmp_path / "journal.jsonl", tmp_path / "full"
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    full.symlink_to("/dev/full")
-    full.rename(path)
-    journal = Journal(path)
-    with pytest.raises(OSError, match="No space"):
-        journal.append([{"kind": "begin", "n": 0}])
-    journal.close()
-    path.unlink()
-    journal.append([{"kind": "gone", "address": "thing.a"}])
-    assert [record["kind"] for record in journal.records()] == ["begin", "gone"]
-    journal.close()
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(OsDisk(), path)
+    journal.append([{"kind": "begin", "n": 0}])
+    before = path.read_bytes()
+    with room_for(len(before) + 9), pytest.raises(OSError, match="File too large"):
+        journal.append([{"kind": "gone", "address": "thing.a"}])
+    assert path.read_bytes() == before
+    journal.append([{"kind": "gone", "address": "thing.b"}])
+    assert [record.get("address") for record in journal.records()] == [None, "thing.a", "thing.b"]
 
 
 def test_damage_before_good_records_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    Journal(path).append([{"kind": "begin"}, {"kind": "gone", "address": "thing.a"}])
+    journal = Journal(OsDisk(), path)
+    journal.append([{"kind": "begin"}])
+    journal.append([{"kind": "gone", "address": "thing.a"}])
     path.write_bytes(path.read_bytes().replace(b"begin", b"bogin"))
     with pytest.raises(StateCorrupt, match=r"journal\.jsonl:1 is damaged"):
-        Journal(path).records()
+        Journal(OsDisk(), path).records()
 
 
 def test_concurrent_appends_are_all_there(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = Journal(OsDisk(), tmp_path / "journal.jsonl")
 
     def work(n: int) -> None:
         for i in range(20):
@@ -145,7 +168,7 @@ def test_concurrent_appends_are_all_there(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     records = journal.records()
-    assert [record["seq"] for record in records] == list(range(1, 161))
+    assert len(records) == 160
     for n in range(8):
         assert [record["i"] for record in records if record["n"] == n] == list(range(20))
 
@@ -231,7 +254,7 @@ def test_a_journal_of_before_the_last_write_is_ignored(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     state = State("l", "s", 0).with_entry(entry("a"))
     with store.lock("test", 0):
-        store.append([{"kind": "begin", "lineage": "l", "stack": "s", "serial": 0}, {"kind": "gone", "address": "thing.a"}])
+        store.append([began(0), made("a"), {"kind": "gone", "address": "thing.a", "id": "", "generation": 1}])
         journal = (tmp_path / "journal.jsonl").read_bytes()
         store.write(replace(state, serial=1))
     (tmp_path / "journal.jsonl").write_bytes(journal)
@@ -274,10 +297,90 @@ def test_a_read_only_place_is_told_in_one_sentence(tmp_path: Path) -> None:
 def test_no_space_is_told_and_loses_nothing(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     write(store, State("l", "s", 1))
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    (tmp_path / "journal.jsonl").symlink_to("/dev/full")
-    with pytest.raises(StateError, match="cannot write the journal"), store.lock("apply", 0):
-        store.append([{"kind": "begin"}])
-    (tmp_path / "journal.jsonl").unlink()
-    assert store.read() == State("l", "s", 1)
+    with store.lock("apply", 0):
+        with room_for(50), pytest.raises(StateError, match="cannot write the journal"):
+            store.begin(State("l", "s", 1))
+        with room_for(50), pytest.raises(StateError, match=r"cannot write .*state\.json"):
+            store.write(State("l", "s", 2))
+        assert store.read() == State("l", "s", 1)
+        store.write(State("l", "s", 2))
+    assert LocalStore(tmp_path).read() == State("l", "s", 2)
+
+
+def test_a_missing_line_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(OsDisk(), path)
+    for n in range(3):
+        journal.append([{"kind": "gone", "address": f"thing.{n}"}])
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[2])
+    with pytest.raises(StateCorrupt, match=r"journal\.jsonl:2: records before this line are missing"):
+        Journal(OsDisk(), path).records()
+
+
+def began(serial: int, lineage: str = "l") -> Record:
+    return {"kind": "begin", "lineage": lineage, "stack": "s", "serial": serial}
+
+
+def made(key: str) -> Record:
+    return {"kind": "done", "entry": entry(key).model_dump(mode="json")}
+
+
+def test_a_run_after_one_that_died_before_it_dropped_its_journal_is_found(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with store.lock("test", 0):
+        store.append([began(0), made("a")])
+        journal = (tmp_path / "journal.jsonl").read_bytes()
+        store.write(State("l", "s", 1).with_entry(entry("a")))
+    (tmp_path / "journal.jsonl").write_bytes(journal)
+    with store.lock("test", 0):
+        state = store.read()
+        assert state is not None
+        store.begin(state)
+        store.append([made("b")])
+    assert store.read() == State("l", "s", 2, {"thing.a": entry("a"), "thing.b": entry("b")})
+
+
+@pytest.mark.parametrize(
+    ("records", "sentence"),
+    [
+        ([began(5)], "has serial 3, but a run began at serial 5"),
+        ([began(3, "other")], "belong to different stacks"),
+        ([made("a")], "has lost its beginning"),
+    ],
+)
+def test_a_journal_that_does_not_belong_to_the_state_is_an_error(tmp_path: Path, records: list[Record], sentence: str) -> None:
+    store = LocalStore(tmp_path)
+    write(store, State("l", "s", 3))
+    with store.lock("test", 0):
+        store.append(records)
+    with pytest.raises(StateCorrupt, match=sentence) as error:
+        store.read()
+    assert error.value.hint
+
+
+def test_a_backup_that_a_killed_run_made_already_is_not_made_twice(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    write(store, State("l", "s", 1))
+    for serial in range(2, 12):
+        (tmp_path / "state.json.backup").unlink(missing_ok=True)
+        (tmp_path / "state.json.backup").hardlink_to(tmp_path / "state.json")  # killed between the link and the rename
+        write(store, State("l", "s", serial))
+    assert json.loads((tmp_path / "state.json.backup").read_text())["serial"] == 10
+
+
+def test_unlocking_says_that_the_kernel_does_it(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / ".llmdeploy")
+    with pytest.raises(StateError, match="nobody holds the lock"):
+        store.unlock("x")
+    with store.lock("apply", 0):
+        other = LocalStore(tmp_path / ".llmdeploy")
+        holder = other.holder()
+        assert holder is not None
+        with pytest.raises(StateError, match=f"has another id: {holder.id}"):
+            other.unlock("x")
+        with pytest.raises(StateError, match="the holder is alive: apply by") as error:
+            other.unlock(holder.id)
+        assert f"kill {holder.pid}" in error.value.hint
+    with pytest.raises(StateError, match="nobody holds the lock"):
+        store.unlock(holder.id)

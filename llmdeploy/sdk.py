@@ -523,8 +523,11 @@ class Provider(Protocol):
 class Sweeper(Protocol):
     """A provider that can find what carries a stack's ownership tags, known to a state or not."""
 
-    def sweep(self, run: Run) -> Iterable[Found]:
-        """Return every live object whose `llmdeploy:lineage` tag is that of `run.identity`; one call per kind and page."""
+    def sweep(self, run: Run, config: BaseModel) -> Iterable[Found]:
+        """Return every live object whose `llmdeploy:lineage` tag is that of `run.identity`; one call per kind and page.
+
+        config: the provider's own, from the stack file or as the state kept it.
+        """
         ...
 
 
@@ -532,6 +535,6 @@ class Sweeper(Protocol):
 class HasAccount(Protocol):
     """A provider whose calls go to an account; a saved plan is applied to the same one only."""
 
-    def account(self, run: Run) -> Mapping[str, str]:
+    def account(self, run: Run, config: BaseModel) -> Mapping[str, str]:
         """Return what tells one account from another: account, region, caller, machine. Never a secret. Empty: not known now."""
         ...

@@ -26,11 +26,12 @@ from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
 from .reconcile.apply import Apply, Outcome
-from .reconcile.diff import diff
-from .reconcile.refresh import prior_of, refresh
+from .reconcile.diff import diff, drift_only, mark_found, narrow
+from .reconcile.recover import unknown_to, with_found
+from .reconcile.refresh import prior_of, refresh, sweep
 from .registry import Registry
 from .resource import Tree, resolve
-from .sdk import Context, ManagedType, OperationResult, Problem, ReadResult, ResourceType, Run
+from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, ResourceType, Run
 from .state.local import LocalStore
 from .state.model import Entry, State
 from .state.upgrade import upgrade
@@ -110,59 +111,107 @@ def make_plan(
     *,
     keep_data: bool = False,
     force_replace: Collection[str] = (),
+    targets: Collection[str] = (),
+    refresh_only: bool = False,
 ) -> Plan:
     """Compare what is desired (None: nothing, to destroy) with what exists.
+
+    targets: change only these addresses and what they need. refresh_only: only tell what differs from what was made.
 
     Raises:
         PlanRefused: a compliance profile refuses the plan.
         LlmdeployError: it would destroy what is marked `prevent_destroy`, or something could not be read.
     """
     old = state or State(lineage="", stack=run.identity.name)
-    types = project.types(state, *([desired.provider.name] if desired else []))
+    configs = _configs(old, desired)
     reads = project.refresh(old, run)
+    found = unknown_to(old, sweep(configs, {name: project.registry.provider(name) for name in configs}, run))
+    known = with_found(old, found)
+    types = project.types(known, *configs)
+    base = _Base(run, old, configs, account_of(project, configs, run), found)
+    if refresh_only:
+        return base.plan("refresh-only", drift_only(old, reads, types))
     if desired is None:
-        kept = keep_addresses(old, types) if keep_data else frozenset[str]()
-        entries = {address: entry for address, entry in old.entries.items() if address not in kept}
-        changes = diff(Graph([]), replace(old, entries=entries), reads, types, run.identity)
-        return _plan("destroy", run, old, changes, kept=tuple(sorted(kept)))
-    changes = diff(desired.graph, old, reads, types, run.identity, force_replace=force_replace)
-    findings = compliance.check(changes, desired.policy)
-    plan = _plan("apply", run, old, changes, desired=desired)
-    notes = [f"{change.address}: {note}" for change in changes if change.action != "delete" for note in change.traits.notes]
-    plan = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
+        kept = keep_addresses(known, types) if keep_data else frozenset[str]()
+        entries = {address: entry for address, entry in known.entries.items() if address not in kept}
+        changes = diff(Graph([]), replace(known, entries=entries), reads, types, run.identity)
+        return base.plan("destroy", mark_found(changes, found, old), kept=tuple(sorted(kept)))
+    if not len(desired.graph):
+        raise LlmdeployError("the stack file asks for nothing at all", hint="`llmdeploy destroy` removes what exists")
+    changes = diff(desired.graph, known, reads, types, run.identity, force_replace=force_replace)
+    changes = mark_found(changes, found, old)
+    plan = _judged(base.plan("apply", changes, desired), desired)
+    return replace(plan, changes=tuple(narrow(changes, targets, known)), **_part(old, targets)) if targets else plan
+
+
+def _configs(state: State, desired: Desired | None) -> dict[str, dict[str, Tree]]:
+    """Return the configuration of every provider that matters: as the stack file has it, else as the state kept it."""
+    configs = {entry.provider: dict(entry.provider_config) for entry in state.entries.values()}
+    if desired is not None:
+        choice = desired.loaded.stack.provider
+        configs[choice.name] = choice.config.model_dump(mode="json")
+    return configs
+
+
+def account_of(project: Project, configs: Mapping[str, Mapping[str, Tree]], run: Run) -> dict[str, str]:
+    """Return where the providers' calls go, as far as they tell: `provider.account`, `provider.region`, and so on."""
+    account: dict[str, str] = {}
+    for name, config in sorted(configs.items()):
+        provider = project.registry.provider(name)
+        if isinstance(provider, HasAccount):
+            told = provider.account(run, provider.Config.model_validate(config))
+            account |= {f"{name}.{key}": value for key, value in sorted(told.items())}
+    return account
+
+
+def _judged(plan: Plan, desired: Desired) -> Plan:
+    """Return the plan with what must be said about it. Raises PlanRefused."""
+    notes = [f"{change.address}: {note}" for change in plan.changes if change.action != "delete" for note in change.traits.notes]
+    findings = tuple(compliance.check(plan.changes, desired.policy))
+    judged = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
     if findings:
-        raise PlanRefused(_refusal(plan, desired), plan)
-    return plan
+        raise PlanRefused(_refusal(judged, desired), judged)
+    return judged
 
 
-def _plan(
-    mode: Mode,
-    run: Run,
-    state: State,
-    changes: Sequence[Change],
-    *,
-    desired: Desired | None = None,
-    kept: tuple[str, ...] = (),
-) -> Plan:
-    provider = desired.loaded.stack.provider if desired else None
-    lock = desired.loaded.folder / lockfile.FILE_NAME if desired else None
-    settled = all(change.action == "no-op" for change in changes)
-    return Plan(
-        stack=run.identity.name,
-        mode=mode,
-        identity=run.identity,
-        serial=state.serial,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        stack_sha256=desired.loaded.sha256 if desired else "",
-        lock_sha256=sha256(lock.read_bytes()).hexdigest() if lock and lock.exists() else "",
-        changes=tuple(changes),
-        resources=tuple(desired.graph) if desired else (),
-        provider_configs={provider.name: provider.config.model_dump(mode="json")} if provider else {},
-        outputs=desired.outputs if desired else {},
-        summary=desired.summary if desired else {},
-        kept=kept,
-        outputs_changed=settled and desired is not None and _resolved(desired.outputs, state) != state.outputs,
-    )
+def _part(state: State, targets: Collection[str]) -> dict[str, Any]:
+    """Return what sets the plan of a part apart: the stack's outputs stay, because not everything they name is looked at."""
+    return {"targets": tuple(sorted(targets)), "outputs": state.outputs, "outputs_changed": False}
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What every plan of one run is made from."""
+
+    run: Run
+    state: State
+    configs: Mapping[str, Mapping[str, Tree]]
+    account: Mapping[str, str]
+    found: tuple[Found, ...]
+
+    def plan(self, mode: Mode, changes: Sequence[Change], desired: Desired | None = None, *, kept: tuple[str, ...] = ()) -> Plan:
+        lock = desired.loaded.folder / lockfile.FILE_NAME if desired else None
+        settled = not any(change.effective for change in changes)
+        return Plan(
+            stack=self.run.identity.name,
+            mode=mode,
+            identity=self.run.identity,
+            serial=self.state.serial,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            stack_sha256=desired.loaded.sha256 if desired else "",
+            lock_sha256=sha256(lock.read_bytes()).hexdigest() if lock and lock.exists() else "",
+            changes=tuple(changes),
+            resources=tuple(desired.graph) if desired else (),
+            provider_configs=self.configs,
+            outputs=desired.outputs if desired else {},
+            summary=desired.summary if desired else {},
+            kept=kept,
+            outputs_changed=settled and desired is not None and _resolved(desired.outputs, self.state) != self.state.outputs,
+            variables=desired.loaded.stack.variables if desired else {},
+            found=self.found,
+            account=self.account,
+            prior_outputs=self.state.outputs,
+        )
 
 
 def _resolved(outputs: Mapping[str, Tree], state: State) -> Tree:
@@ -197,7 +246,7 @@ def preflight(plan: Plan, types: Mapping[str, ResourceType[Any, Any]], run: Run,
     Raises:
         PreflightFailed: with every problem found.
     """
-    wanted = [change for change in plan.changes if change.action in ("create", "update", "replace")]
+    wanted = [change for change in plan.changes if change.action in ("create", "adopt", "update", "replace")]
 
     def ask(change: Change) -> list[str]:
         kind = types[change.type]

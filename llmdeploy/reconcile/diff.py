@@ -6,16 +6,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..change import Change
+from ..change import Change, Drift
 from ..errors import LlmdeployError
 from ..graph import Graph, topological
 from ..identity import Identity
 from ..resource import UNKNOWN, Ref, ReplaceWith, Resource, Tree, markers, resolve
-from ..sdk import PlannedChange, ReadResult, ResourceType
+from ..sdk import Found, ManagedType, PlannedChange, ReadResult, ResourceType
 from ..state.model import Entry, State
+from .recover import standing_on
 from .refresh import prior_of
 
 Types = Mapping[str, ResourceType[Any, Any]]
+
+_FOUND = "it carries the tags of this stack and was not in the state"
 
 
 def diff(
@@ -39,15 +42,76 @@ def diff(
         entry, read = state.entries.get(resource.address), reads.get(resource.address)
         values = resolve(resource.values, outputs)
         planned = _planned(resource, entry, read, values, types[resource.type], renewed, resource.address in force_replace)
-        change = _change(resource, entry, read, values, planned, types[resource.type], identity)
+        change = _change(resource, entry, read, values, planned, types[resource.type], identity, state.serial)
         if entry and (change.action == "replace" or (change.action == "create" and not change.resume)):
             renewed.add(resource.address)
         outputs[resource.address] = change.outputs
         changes.append(change)
     gone = {address: entry for address, entry in state.entries.items() if address not in graph}
-    order = topological({address: entry.dependencies for address, entry in gone.items()})
+    order = topological({address: standing_on(entry) for address, entry in gone.items()})
     changes += [deletion(gone[address], reads.get(address), types) for address in reversed(order)]
+    changes = _order_replaces(changes, state, types)
     _guard(changes, graph, state)
+    return changes
+
+
+def mark_found(changes: Collection[Change], found: Collection[Found], state: State) -> list[Change]:
+    """Say of each change that it concerns an object which a sweep found at an address that `state` did not know."""
+    ids = {one.address: one.id for one in found if one.address not in state.entries}
+    marked: list[Change] = []
+    for change in changes:
+        if change.address in ids:
+            action = "adopt" if change.action == "create" and change.resume else change.action
+            change = replace(change, action=action, found=ids[change.address], reason=_FOUND)
+        marked.append(change)
+    return marked
+
+
+def _order_replaces(changes: list[Change], state: State, types: Types) -> list[Change]:
+    """Let types that can make the new object before they remove the old one, unless what they stand on goes first."""
+    first: set[str] = set()
+    late: set[str] = set()
+    ordered: list[Change] = []
+    for change in changes:
+        kind = types[change.type]
+        if change.action == "replace":
+            below = late.intersection(change.dependencies, state.entries[change.address].dependencies)
+            create_first = isinstance(kind, ManagedType) and kind.create_first and not below
+            (first if create_first else late).add(change.address)
+        ordered.append(replace(change, create_first=change.address in first))
+    return ordered
+
+
+def narrow(changes: Collection[Change], targets: Collection[str], state: State) -> list[Change]:
+    """Return the changes of `targets` and of all that they need: what they stand on, and what must leave what goes."""
+    by_address = {change.address: change for change in changes}
+    leaving = [change for change in changes if change.action in ("delete", "replace")]
+    wanted: set[str] = set()
+    waiting = [address for address in targets if address in by_address]
+    while waiting:
+        change = by_address[waiting.pop()]
+        if change.address in wanted:
+            continue
+        wanted.add(change.address)
+        if change.action != "delete":
+            waiting += [name for name in change.dependencies if name in by_address]
+        if change.action in ("delete", "replace"):
+            waiting += [
+                above.address for above in leaving if change.address in standing_on(state.entries[above.address])
+            ]  # fmt: skip
+    return [change for change in changes if change.address in wanted]
+
+
+def drift_only(state: State, reads: Mapping[str, ReadResult], types: Types) -> list[Change]:
+    """Return a change without an action for every entry, with what was found different."""
+    changes: list[Change] = []
+    for address in topological({address: entry.dependencies for address, entry in state.entries.items()}):
+        entry, read = state.entries[address], reads.get(address)
+        drift = read.drift if read else ()
+        if read is not None and not read.exists and entry.status != "creating":
+            drift = (*drift, Drift("", "it is gone"))
+        kept = deletion(entry, read, types)
+        changes.append(replace(kept, action="no-op", reason="", after=entry.spec, drift=drift, deposed=(), outputs=entry.outputs))
     return changes
 
 
@@ -85,9 +149,11 @@ def _change(
     planned: PlannedChange,
     kind: ResourceType[Any, Any],
     identity: Identity,
+    serial: int,
 ) -> Change:
     resume = planned.action == "create" and entry is not None and entry.status == "creating"
-    new_object = planned.action in ("create", "replace") and entry is not None and not resume
+    new_object = planned.action in ("create", "replace") and not resume
+    _check_rollout(resource, kind)
     return Change(
         address=resource.address,
         type=resource.type,
@@ -99,14 +165,25 @@ def _change(
         fields=planned.fields,
         drift=read.drift if read else (),
         resume=resume,
+        in_doubt=resume and entry is not None and not entry.id,
+        deposed=tuple(old.generation for old in entry.deposed) if entry else (),
+        rollout=resource.rollout,
         details=planned.details,
-        generation=(entry.generation if entry else 1) + new_object,
+        # No object ever has the generation of another one at its address, not even of one that the state has forgotten.
+        generation=max(serial, entry.generation if entry else 0) + 1 if new_object or entry is None else entry.generation,
         dependencies=tuple(sorted(resource.dependencies)),
         outputs=_outputs(planned, entry, read, values, kind, identity),
         traits=kind.traits(values),
         group=resource.group,
         path=resource.path,
     )
+
+
+def _check_rollout(resource: Resource, kind: ResourceType[Any, Any]) -> None:
+    group = resource.rollout
+    for name in (group.exit, group.enter, group.gate) if group else ():
+        if name is not None and name not in kind.operations:
+            raise LlmdeployError(f"{resource.address} rolls out with the operation {name}, which {resource.type} does not have")
 
 
 def _outputs(
@@ -136,6 +213,8 @@ def deletion(entry: Entry, read: ReadResult | None, types: Types) -> Change:
         reason="" if read is None or read.exists else "it is gone already",
         before=entry.spec,
         drift=read.drift if read else (),
+        in_doubt=entry.status == "creating" and not entry.id,
+        deposed=tuple(old.generation for old in entry.deposed),
         generation=entry.generation,
         dependencies=entry.dependencies,
         traits=types[entry.type].traits(entry.spec),

@@ -1,12 +1,16 @@
-"""Looks at everything that state knows."""
+"""Looks at everything that state knows, and for what it does not know."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ..errors import ProviderError
-from ..sdk import Prior, Provider, ReadRequest, ReadResult, Run
+from ..sdk import Found, Prior, Provider, ReadRequest, ReadResult, Run, Sweeper
 from ..state.model import Entry, State
+from .retry import Retry
+
+T = TypeVar("T")
 
 
 def prior_of(entry: Entry, read: ReadResult | None = None) -> Prior:
@@ -23,7 +27,7 @@ def prior_of(entry: Entry, read: ReadResult | None = None) -> Prior:
     )
 
 
-def refresh(state: State, providers: Mapping[str, Provider], run: Run) -> dict[str, ReadResult]:
+def refresh(state: State, providers: Mapping[str, Provider], run: Run, retry: Retry | None = None) -> dict[str, ReadResult]:
     """Return what each address looks like now: one batched call per provider.
 
     Raises:
@@ -33,8 +37,31 @@ def refresh(state: State, providers: Mapping[str, Provider], run: Run) -> dict[s
     for name, provider in providers.items():
         entries = [entry for entry in state.entries.values() if entry.provider == name]
         requests = [ReadRequest(entry.type, prior_of(entry)) for entry in entries]
-        results.update((result.address, result) for result in provider.refresh(run, requests))
+        read = _patient(lambda p=provider, r=requests: list(p.refresh(run, r)), run, retry)
+        results.update((result.address, result) for result in read)
     unreadable = [f"{result.address}: {result.error}" for result in results.values() if result.error]
     if unreadable:
         raise ProviderError("could not read what exists:\n" + "\n".join(unreadable), hint="check that the machine is reachable")
     return results
+
+
+def sweep(
+    configs: Mapping[str, Mapping[str, object]], providers: Mapping[str, Provider], run: Run, retry: Retry | None = None
+) -> list[Found]:
+    """Return what carries the ownership tags of this stack. A stack without a lineage has nothing.
+
+    configs: provider name -> its non-secret configuration.
+    """
+    if run.identity.lineage is None:
+        return []
+    found: list[Found] = []
+    for name, config in configs.items():
+        provider = providers[name]
+        if isinstance(provider, Sweeper):
+            wanted = provider.Config.model_validate(config)
+            found += _patient(lambda p=provider, c=wanted: list(p.sweep(run, c)), run, retry)
+    return found
+
+
+def _patient(call: Callable[[], Sequence[T]], run: Run, retry: Retry | None) -> Sequence[T]:
+    return (retry or Retry()).call(call, abort=run.abort)

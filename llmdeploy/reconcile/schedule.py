@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from ..change import Change
-from ..graph import topological
+from ..graph import GraphError, topological
+from ..resource import Group
 
 Phase = Literal["make", "delete"]
 
 
 @dataclass(frozen=True, order=True)
 class Node:
-    """One operation: make (create or update) or delete, at an address."""
+    """One operation: make (create, update, adopt) or delete, at an address."""
 
     address: str
     phase: Phase
@@ -26,26 +28,32 @@ class Node:
 class Schedule:
     """Hands out nodes whose needs are done; skips what depends on a failure.
 
-    A replace is delete then make. Something is deleted after everything that stood on it was deleted or, when it left the graph,
-    after those that stay were changed so that they no longer need it.
+    A replace is delete then make, or make then delete when the new object comes first. Something is deleted after everything that
+    stood on it was deleted or, when it left the graph or was replaced by a new object, after those that stay were changed so that
+    they no longer need it. Of a rollout group at most `max_unavailable` members are under way.
     """
 
-    def __init__(self, changes: Iterable[Change], stored: Mapping[str, tuple[str, ...]]) -> None:
-        """stored: address -> dependencies, as state has them."""
+    def __init__(self, changes: Iterable[Change], stored: Mapping[str, Collection[str]]) -> None:
+        """stored: address -> dependencies, as state has them, those of deposed objects included.
+
+        Raises:
+            GraphError: the order has a loop, or members of one rollout group depend on each other.
+        """
         self.changes = {change.address: change for change in changes}
         self._needs = _edges(self.changes, stored)
+        self._rollouts = _Rollouts(self.changes, self._needs)
         # A loop can only come from a state that disagrees with the graph; it is found before the first effect.
         topological({str(node): {str(need) for need in needs} for node, needs in self._needs.items()})
         self._dependents: dict[Node, list[Node]] = {node: [] for node in self._needs}
         for node, needs in self._needs.items():
             for need in needs:
                 self._dependents[need].append(node)
-        self._ready = sorted(node for node, needs in self._needs.items() if not needs)
+        self._ready = [node for node, needs in self._needs.items() if not needs]
 
     def ready(self) -> list[Node]:
-        """Return the nodes that became ready since the last call, by name."""
+        """Return the nodes that became ready since the last call and have room in their group, by name."""
         wave, self._ready = sorted(self._ready), []
-        return wave
+        return [node for node in wave if self._rollouts.enter(node)]
 
     def done(self, node: Node) -> None:
         """Tell that `node` ended well."""
@@ -56,29 +64,121 @@ class Schedule:
                 needs.discard(node)
                 if not needs:
                     self._ready.append(dependent)
+        self._ready += self._rollouts.leave(node)
 
-    def failed(self, node: Node) -> list[Node]:
-        """Tell that `node` failed; return the nodes that can never start now, by name."""
+    def failed(self, node: Node, running: Collection[Node]) -> list[Node]:
+        """Tell that `node` failed; return the nodes that can never start now, by name.
+
+        That is what depends on it and, when it is a member of a rollout group, every member that is not under way.
+        """
+        self._needs.pop(node, None)
         skipped: set[Node] = set()
-        waiting = [node]
+        waiting = [node, *(other for other in self._rollouts.close(node) if other in self._needs and other not in running)]
+        skipped |= {*waiting[1:]}
         while waiting:
-            current = waiting.pop()
-            self._needs.pop(current, None)
-            for dependent in self._dependents[current]:
+            for dependent in self._dependents[waiting.pop()]:
                 if dependent in self._needs and dependent not in skipped:
                     skipped.add(dependent)
                     waiting.append(dependent)
+        for lost in skipped:
+            del self._needs[lost]
         return sorted(skipped)
+
+    def open(self, node: Node) -> bool:
+        """Tell whether `node` is still to be done."""
+        return node in self._needs
 
     def rest(self) -> list[Node]:
         """Return the nodes that did not start."""
         return sorted(self._needs)
 
 
-def _edges(changes: Mapping[str, Change], stored: Mapping[str, tuple[str, ...]]) -> dict[Node, set[Node]]:
+class _Rollouts:
+    """Who of each rollout group is under way: from the first node of a member to its last."""
+
+    def __init__(self, changes: Mapping[str, Change], needs: Mapping[Node, set[Node]]) -> None:
+        self._group: dict[str, Group] = {}
+        self._members: dict[str, list[str]] = {}
+        for change in changes.values():
+            if change.rollout and change.action in ("update", "replace"):
+                self._group[change.address] = change.rollout
+                self._members.setdefault(change.rollout.name, []).append(change.address)
+        self._needs = needs
+        self._under_way: dict[str, set[str]] = {name: set() for name in self._members}
+        self._held: dict[str, list[Node]] = {name: [] for name in self._members}
+        self._last = {address: _span(changes[address])[1] for address in self._group}
+        for members in self._members.values():
+            self._check(members)
+            _in_order([changes[address] for address in members], needs)
+
+    def _check(self, members: list[str]) -> None:
+        for address in members if len(members) > 1 else ():
+            seen: set[Node] = set()
+            waiting = [node for node in self._needs if node.address == address]
+            while waiting:
+                fresh = self._needs[waiting.pop()] - seen
+                seen |= fresh
+                waiting += fresh
+            others = sorted({node.address for node in seen}.intersection(members) - {address})
+            if others:
+                name = self._group[address].name
+                raise GraphError(f"{address} depends on {others[0]}, and both are members of the rollout group {name}")
+
+    def enter(self, node: Node) -> bool:
+        """Take room for a member's first node; keep it back when there is none."""
+        group = self._group.get(node.address)
+        if group is None or node.address in self._under_way[group.name]:
+            return True
+        if len(self._under_way[group.name]) >= group.max_unavailable:
+            self._held[group.name].append(node)
+            return False
+        self._under_way[group.name].add(node.address)
+        return True
+
+    def leave(self, node: Node) -> list[Node]:
+        """Give the room of a member back after its last node; return what waited for it."""
+        group = self._group.get(node.address)
+        if group is None or node != self._last[node.address]:
+            return []
+        self._under_way[group.name].discard(node.address)
+        held, self._held[group.name] = self._held[group.name], []
+        return held
+
+    def close(self, node: Node) -> list[Node]:
+        """Return the nodes of the members of the group of `node` that are not under way: they must not start."""
+        group = self._group.get(node.address)
+        if group is None:
+            return []
+        under_way = self._under_way[group.name]
+        self._held[group.name] = []
+        waiting = [address for address in self._members[group.name] if address not in under_way]
+        return [Node(address, phase) for address in waiting for phase in ("make", "delete")]
+
+
+def _span(change: Change) -> tuple[Node, Node]:
+    """Return the first and the last node of a change that is an update or a replace."""
+    make, delete = Node(change.address, "make"), Node(change.address, "delete")
+    if change.action == "replace" and not change.create_first:
+        return delete, make
+    return make, delete if change.action == "replace" or change.deposed else make
+
+
+def _in_order(members: list[Change], needs: Mapping[Node, set[Node]]) -> None:
+    """Let each member start after all those of the next lower order."""
+    by_order: dict[int, list[Change]] = {}
+    for member in members:
+        if member.rollout is not None:
+            by_order.setdefault(member.rollout.order, []).append(member)
+    classes = [by_order[order] for order in sorted(by_order)]
+    for before, after in pairwise(classes):
+        for member in after:
+            needs[_span(member)[0]].update(_span(earlier)[1] for earlier in before)
+
+
+def _edges(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]]) -> dict[Node, set[Node]]:
     needs: dict[Node, set[Node]] = {}
     for change in changes.values():
-        if change.action in ("delete", "replace"):
+        if change.action in ("delete", "replace") or change.deposed:
             needs[Node(change.address, "delete")] = set()
         if change.action != "delete":
             needs[Node(change.address, "make")] = set()
@@ -86,15 +186,26 @@ def _edges(changes: Mapping[str, Change], stored: Mapping[str, tuple[str, ...]])
         make, delete = Node(change.address, "make"), Node(change.address, "delete")
         if make in needs:
             needs[make] |= {target for name in change.dependencies if (target := Node(name, "make")) in needs}
-        if change.action == "replace":
-            needs[make].add(delete)
+            if _deletes_first(change):
+                needs[make].add(delete)
+            elif delete in needs:
+                needs[delete].add(make)
+        # The node after which this address no longer stands on what it stood on.
+        above = delete if delete in needs and (change.action in ("delete", "replace") or change.deposed) else make
         for below in stored.get(change.address, ()):
-            _delete_after(needs, changes, below, delete if delete in needs else make)
+            _delete_after(needs, changes, below, above)
     return needs
+
+
+def _deletes_first(change: Change) -> bool:
+    return change.action == "replace" and not change.create_first
 
 
 def _delete_after(needs: dict[Node, set[Node]], changes: Mapping[str, Change], below: str, above: Node) -> None:
     """`above` stood on `below`: when `below` goes, it goes later."""
     target = Node(below, "delete")
-    if target in needs and above in needs and (above.phase == "delete" or changes[below].action == "delete"):
+    if target not in needs or above not in needs:
+        return
+    goes = above.phase == "delete" and changes[above.address].action in ("delete", "replace")
+    if goes or not _deletes_first(changes[below]):
         needs[target].add(above)

@@ -38,7 +38,21 @@ def _apply(record: Record, entries: dict[str, Entry]) -> None:
         case "step":
             entry = entries[record["address"]]
             entries[entry.address] = entry.model_copy(update={"steps": (*entry.steps, record["name"])})
+        case "leaving":
+            entries[record["address"]] = entries[record["address"]].model_copy(update={"status": "updating"})
         case "gone":
-            entries.pop(record["address"], None)
+            forget(entries, record["address"], record["id"], record["generation"])
         case _:
             pass
+
+
+def forget(entries: dict[str, Entry], address: str, object_id: str, generation: int) -> None:
+    """Take one object out of `entries`: the one at `address`, or a deposed one."""
+    entry = entries.get(address)
+    if entry is None:
+        return
+    if (entry.id, entry.generation) == (object_id, generation):
+        del entries[address]
+    else:
+        left = tuple(old for old in entry.deposed if (old.id, old.generation) != (object_id, generation))
+        entries[address] = entry.model_copy(update={"deposed": left})

@@ -28,6 +28,7 @@ class Deposed(BaseModel):
     generation: int
     spec: dict[str, Tree]
     outputs: dict[str, Tree]
+    dependencies: tuple[str, ...] = ()
 
 
 class Entry(BaseModel):
@@ -78,11 +79,15 @@ class State:
         """Return the state with `entry` put in its place."""
         return replace(self, entries={**self.entries, entry.address: entry})
 
-    def to_json(self, writer: str) -> str:
-        """Return the file's text: sorted and indented, so that two states can be compared by eye. `writer` is our version."""
+    def to_json(self, writer: str, *, write: str = "") -> str:
+        """Return the file's text: sorted and indented, so that two states can be compared by eye. `writer` is our version.
+
+        write: names this one write, where no two contents may be the same.
+        """
         document = {
             "format_version": FORMAT,
             "llmdeploy_version": writer,
+            **({"write": write} if write else {}),
             "lineage": self.lineage,
             "serial": self.serial,
             "stack": self.stack,
@@ -92,13 +97,12 @@ class State:
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str) -> State:
-        """Read what `to_json` wrote. `where` names the file in errors.
+    def from_json(cls, text: str, where: str, way_out: str = "restore it from a backup") -> State:
+        """Read what `to_json` wrote. `where` names the file in errors, `way_out` says what to do when it is broken.
 
         Raises:
             StateCorrupt: empty, truncated, not ours, or written by a newer version.
         """
-        way_out = f"restore the newest whole file from {where}.backup, or move it away if nothing of this stack exists"
         if not text.strip():
             raise StateCorrupt(f"{where} is empty", hint=way_out)
         try:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
 from pkgutil import iter_modules
+from socket import gethostname
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -57,6 +60,15 @@ class Local:
         machine = Machine(key="local", host=Ref("host.local", "connection"))
         host = Resource("host.local", "host", self.name, {"host": Connection().tree()}, group="local", path="provider")
         return Fragment((host,), (machine,), front="localhost", key_store="file", custody=True)
+
+    def account(self, run: Run, config: BaseModel) -> Mapping[str, str]:
+        """Tell this machine from others: a saved plan is for the machine that it was made on."""
+        del run, config
+        try:
+            name = Path("/etc/machine-id").read_text(encoding="ascii").strip()
+        except OSError:
+            name = ""
+        return {"machine": sha256((name or gethostname()).encode()).hexdigest()[:12]}
 
     def refresh(self, run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
         """Look at this machine with one script."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from llmdeploy.sdk import CommandFailed, Context, ManagedType, Outputs, Prior, ReadRequest, ReadResult, ResourceType, Run
 
@@ -24,6 +24,8 @@ class HostType(ManagedType[S, O]):
     `probe` is a POSIX sh fragment that prints facts as `key<TAB>value` lines and changes nothing; `observe` turns them into what
     refresh reports. Both are pure.
     """
+
+    converges: ClassVar[bool] = True
 
     @abstractmethod
     def probe(self, paths: Paths, prior: Prior) -> str:

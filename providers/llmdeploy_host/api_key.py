@@ -70,6 +70,7 @@ class ApiKeyType(ManagedType[ApiKeySpec, ApiKeyOutputs]):
     """A key is written before anything knows it, so that an interrupted run finds it in its file and makes no second one."""
 
     name: ClassVar[str] = "api_key"
+    converges: ClassVar[bool] = True
     spec = ApiKeySpec
     outputs = ApiKeyOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"file", "credentials", "ended"})

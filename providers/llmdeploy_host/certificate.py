@@ -70,6 +70,7 @@ class Certificate(ManagedType[CertificateSpec, CertificateOutputs]):
     """A TLS server certificate. One of the stack's own CA is renewed when 30 days are left; the user's own is read again."""
 
     name: ClassVar[str] = "certificate"
+    converges: ClassVar[bool] = True
     spec = CertificateSpec
     outputs = CertificateOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"chain_pem", "key_source", "not_after", "fingerprint", "key_mark"})

@@ -53,6 +53,7 @@ class TlsCa(ManagedType[TlsCaSpec, TlsCaOutputs]):
     """A P-256 CA that issues end certificates only. Every change makes a new one; what it signed follows."""
 
     name: ClassVar[str] = "tls_ca"
+    converges: ClassVar[bool] = True
     spec = TlsCaSpec
     outputs = TlsCaOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"certificate_pem", "fingerprint", "not_after", "ca_file", "key_mark"})

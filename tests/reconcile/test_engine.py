@@ -58,6 +58,7 @@ class Thing(ManagedType[ThingSpec, ThingOut]):
     spec = ThingSpec
     outputs = ThingOut
     changing_outputs = frozenset({"label"})
+    converges = True
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -263,7 +264,7 @@ def test_retryable_errors_are_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPa
     def short(_low: float, _high: float) -> float:
         return 0.001
 
-    monkeypatch.setattr("llmdeploy.reconcile.apply.uniform", short)
+    monkeypatch.setattr("llmdeploy.reconcile.retry.uniform", short)
     failures = iter([True, True, False])
 
     def fail(_: Context) -> None:

@@ -25,8 +25,9 @@ class Graph:
                 raise GraphError(f"two resources have the address {resource.address}")
             self._resources[resource.address] = resource
         for resource in self._resources.values():
-            for target in sorted(resource.dependencies - self._resources.keys()):
-                raise GraphError(f"{resource.address} refers to {target}, which is not in the graph")
+            for target in sorted(resource.dependencies):
+                if target not in self._resources:
+                    raise GraphError(f"{resource.address} refers to {target}, which is not in the graph")
         self._order = topological({a: r.dependencies for a, r in self._resources.items()})
 
     def __iter__(self) -> Iterator[Resource]:

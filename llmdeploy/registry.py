@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -46,9 +46,9 @@ class Registry:
                 ) from error
         return self._loaded[name]
 
-    def configs(self) -> dict[str, type[BaseModel]]:
-        """Return the Config model of every installed provider."""
-        return {name: self.provider(name).Config for name in self.names()}
+    def configs(self) -> Mapping[str, type[BaseModel]]:
+        """Return the Config model of every installed provider. A provider is loaded when its model is asked for."""
+        return _Configs(self)
 
     def types(self, providers: Iterable[str]) -> dict[str, ResourceType[Any, Any]]:
         """Return the resource types of `providers` by name.
@@ -62,3 +62,20 @@ class Registry:
                 if found.setdefault(name, kind) is not kind:
                     raise LlmdeployError(f'two providers bring different types named "{name}"; one of them is {provider}')
         return found
+
+
+class _Configs(Mapping[str, type[BaseModel]]):
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._names = registry.names()
+
+    def __getitem__(self, name: str) -> type[BaseModel]:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._registry.provider(name).Config
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -6,10 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from tests.cli.lab import environment, write_stack
 
 LAPTOP = Path(__file__).parents[1] / "examples" / "laptop" / "stack.yaml"
 REMOTE = frozenset({"boto3", "botocore", "paramiko", "fabric", "invoke"})
@@ -23,11 +25,10 @@ json.dump({"code": code, "modules": sorted(sys.modules)}, sys.stderr)
 """
 
 
-def modules_after(arguments: Sequence[str], folder: Path) -> set[str]:
+def modules_after(arguments: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> set[str]:
     """Return the names of all modules that one command has imported when it is done."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(arguments)], cwd=folder, capture_output=True, text=True, check=True, timeout=60
-    )
+    program = [sys.executable, "-c", PROGRAM, json.dumps(arguments)]
+    done = subprocess.run(program, cwd=folder, env=environ, capture_output=True, text=True, check=True, timeout=60)
     told = json.loads(done.stderr)
     assert told["code"] == 0, done.stdout
     return set(told["modules"])
@@ -61,6 +62,13 @@ def test_validate_imports_only_what_leads_from_the_file_to_the_graph(laptop: Pat
     unneeded = ("llmdeploy.workflow", "llmdeploy.state", "llmdeploy.reconcile", "llmdeploy.plan", "llmdeploy.event")
     assert sorted(name for name in modules if name.startswith(unneeded)) == []
     assert sorted(modules & {"llmdeploy_host._gateway_config", "llmdeploy_host._x509", "tarfile", "concurrent.futures"}) == []
+
+
+def test_a_provider_that_the_stack_does_not_name_is_not_loaded(tmp_path: Path) -> None:
+    write_stack(tmp_path)
+    modules = modules_after(["validate"], tmp_path, environment())
+    assert "things_provider" in modules
+    assert sorted(name for name in modules if name.startswith("llmdeploy_host")) == []
 
 
 @pytest.mark.parametrize("arguments", [["plan"], ["plan", "--format", "json"]])

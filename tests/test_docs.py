@@ -15,11 +15,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from llmdeploy.cli.root import VERBS
 from llmdeploy.registry import Registry
 from llmdeploy.stack.model import ProviderChoice, Stack
 from tests.support import ROOT
-
-VERBS = ["init", "validate", "lock", "plan", "apply", "destroy", "show", "output", "state", "status", "logs", "keys", "schema"]
 
 
 def inner_model(annotation: Any) -> type[BaseModel] | None:
@@ -63,7 +62,7 @@ def verb_help(verb: str) -> str:
 def reference() -> str:
     """Return the whole page."""
     rows = "\n".join(fields(Stack))
-    verbs = "\n\n".join(f"### {verb}\n\n```text\n{verb_help(verb)}\n```" for verb in VERBS)
+    verbs = "\n\n".join(f"### {verb}\n\n```text\n{verb_help(verb)}\n```" for verb in VERBS if verb != "version")
     return (
         "# Reference\n\nGenerated from the code; `tests/test_docs.py` holds it there.\n\n"
         f"Providers of this version: {', '.join(f'`{name}`' for name in Registry().names())}.\n\n"

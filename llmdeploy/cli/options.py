@@ -11,6 +11,12 @@ from typing import Annotated
 
 import typer
 
+from ..plan import Plan
+from ..plan_file import SavedPlan
+from ..views.document import dumps
+from ..views.human import plan_lines
+from ..views.json_view import plan_document
+from ..views.markdown import plan_markdown
 from ..views.screen import Lines, Screen
 
 HERE = Path(".")
@@ -22,6 +28,14 @@ class Format(StrEnum):
 
     HUMAN = "human"
     JSON = "json"
+
+
+class PlanFormat(StrEnum):
+    """How a plan is shown: markdown is a comment on a pull request."""
+
+    HUMAN = "human"
+    JSON = "json"
+    MARKDOWN = "markdown"
 
 
 class Progress(StrEnum):
@@ -51,11 +65,16 @@ def variables_of(given: list[str] | None) -> dict[str, str]:
 StackArgument = Annotated[Path, typer.Argument(metavar="STACK", help="Stack file or its folder.", show_default=False)]
 StackOption = Annotated[Path, typer.Option("--stack", metavar="STACK", help="Stack file or its folder.", show_default=False)]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to answer.")]
+PlanFormatOption = Annotated[PlanFormat, typer.Option("--format", help="How to answer.")]
 ProgressOption = Annotated[Progress, typer.Option("--format", help="How to tell what happens.")]
 VarOption = Annotated[list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable of the stack file.")]
 VarFileOption = Annotated[list[Path] | None, typer.Option("--var-file", metavar="FILE", help="Read variables from a YAML file.")]
 ReplaceOption = Annotated[
     list[str] | None, typer.Option("--replace", metavar="ADDRESS", help="Remove this resource and make it anew.")
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", metavar="ADDRESS", help="Only this resource and what belongs to it; may be repeated."),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", "--auto-approve", help="Do not ask.")]
 LockTimeoutOption = Annotated[
@@ -84,3 +103,13 @@ def say(text: str = "") -> None:
 def show(lines: Lines) -> None:
     """Print lines of a view."""
     screen().write(lines)
+
+
+def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None) -> None:
+    """Print a plan. saved: as what it was saved."""
+    if format is PlanFormat.JSON:
+        say(dumps(plan_document(plan, plan_id=saved.id if saved else "")))
+    elif format is PlanFormat.MARKDOWN:
+        say(plan_markdown(plan, plan_id=saved.id if saved else ""))
+    else:
+        show(plan_lines(plan))

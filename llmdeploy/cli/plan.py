@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..desired import Desired
+from ..errors import LlmdeployError
+from ..plan import Plan, PlanRefused
+from ..plan_file import SavedPlan, check_target, save
+from ..state.model import State
 from ..views.document import dumps
-from ..views.human import plan_lines
+from ..views.human import has_drift
 from ..views.json_view import plan_document
 from .options import (
     HERE,
-    Format,
-    FormatOption,
+    LockTimeoutOption,
+    PlanFormat,
+    PlanFormatOption,
     ReplaceOption,
     StackArgument,
+    TargetOption,
     VarFileOption,
     VarOption,
+    duration_s,
     say,
-    show,
+    show_plan,
     variables_of,
     verb,
 )
-from .session import open_session, planning
+from .session import Session, Wish, open_session, planning
 
 app = verb()
 _CHANGES = 2
@@ -31,23 +41,67 @@ _CHANGES = 2
 @app.command()
 def plan(
     stack: StackArgument = HERE,
-    format: FormatOption = Format.HUMAN,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Save the plan; `llmdeploy apply FILE` does exactly that.")
+    ] = None,
+    format: PlanFormatOption = PlanFormat.HUMAN,
     detailed_exitcode: Annotated[
         bool, typer.Option("--detailed-exitcode", help="Exit 0 without changes, 2 with changes, 1 on an error.")
     ] = False,
     destroy: Annotated[bool, typer.Option("--destroy", help="Plan what destroy would do.")] = False,
+    refresh_only: Annotated[
+        bool, typer.Option("--refresh-only", help="Only tell what differs from what was made; changes nothing.")
+    ] = False,
+    target: TargetOption = None,
     replace: ReplaceOption = None,
+    lock_timeout: LockTimeoutOption = "0s",
     var: VarOption = None,
     var_file: VarFileOption = None,
 ) -> None:
     """Show what apply would do."""
+    timeout_s = duration_s(lock_timeout)
+    wish = Wish(replace=tuple(replace or ()), targets=tuple(target or ()), refresh_only=refresh_only)
+    _refuse_pairs(wish, destroy, out)
     session = open_session(stack, variables_of(var), var_file or ())
     desired = None if destroy else session.desire()
-    with planning(session, desired, replace=replace or ()) as (made, state):
-        outputs = state.outputs if state else None
-        if format is Format.JSON:
-            say(dumps(plan_document(made, outputs)))
-        else:
-            show(plan_lines(made, outputs))
-    if detailed_exitcode and not made.nothing_to_do:
+    try:
+        with planning(session, desired, wish, timeout_s=timeout_s) as (made, state):
+            saved = _save(out, made, session, desired, state) if out else None
+    except PlanRefused as error:
+        if format is PlanFormat.JSON:
+            say(dumps(plan_document(error.plan, errored=True)))
+        raise
+    made = saved.plan if saved else made
+    show_plan(made, format, saved)
+    if saved:
+        _tell_saved(saved, out, format)
+    if detailed_exitcode and not (made.nothing_to_do and not (refresh_only and has_drift(made))):
         raise typer.Exit(_CHANGES)
+
+
+def _refuse_pairs(wish: Wish, destroy: bool, out: Path | None) -> None:
+    """Refuse options that contradict each other, and a place that nothing can be written to, before anything is planned."""
+    if wish.refresh_only and (destroy or wish.replace or out):
+        other = "--destroy" if destroy else "--replace" if wish.replace else "--out"
+        raise LlmdeployError(
+            f"--refresh-only only looks: it makes no sense with {other}", hint="leave one of them out; `llmdeploy plan` plans"
+        )
+    if destroy and (wish.replace or wish.targets):
+        raise LlmdeployError(f"--destroy removes everything: it makes no sense with --{'replace' if wish.replace else 'target'}")
+    if out:
+        check_target(out)
+
+
+def _save(out: Path, made: Plan, session: Session, desired: Desired | None, state: State | None) -> SavedPlan:
+    if desired is None:
+        return save(out, made, session.project.folder, "", state)
+    return save(out, made, desired.loaded.path, desired.loaded.file_sha256, state)
+
+
+def _tell_saved(saved: SavedPlan, out: Path | None, format: PlanFormat) -> None:
+    """Say where the plan is; beside a document for a program on standard error."""
+    text = f"Saved to {out} (id {saved.id}, until {saved.plan.expires_at}). Apply it with: llmdeploy apply {out}"
+    if format is PlanFormat.HUMAN:
+        say(f"\n{text}")
+    else:
+        print(text, file=sys.stderr)

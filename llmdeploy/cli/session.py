@@ -12,6 +12,7 @@ from ..desired import Desired, Inputs, desire, inputs_of
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
 from ..plan import Plan
+from ..plan_file import is_plan_file
 from ..registry import Registry
 from ..sdk import Run
 from ..state.model import State
@@ -60,29 +61,59 @@ class Session:
 
 
 def open_session(stack: Path, variables: Mapping[str, str] | None = None, var_files: Sequence[Path] = ()) -> Session:
-    """Return the session of the stack at `stack`. Reads nothing yet."""
+    """Return the session of the stack at `stack`. Reads nothing yet. Raises LlmdeployError when it is a saved plan."""
+    if is_plan_file(stack):
+        raise LlmdeployError(f"{stack} is a saved plan, not a stack", hint=f"llmdeploy show {stack}, or llmdeploy apply {stack}")
     inputs = inputs_of(stack, variables, var_files)
     registry = Registry()
     return Session(inputs, registry, Project(inputs.folder, registry, inputs.environ))
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What a plan is asked for beyond the stack file.
+
+    replace: addresses to make anew; targets: the only addresses to look at (empty: all); refresh_only: tell drift, plan nothing.
+    """
+
+    replace: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    refresh_only: bool = False
+
+
+NOTHING_MORE = Wish()
+
+
 @contextmanager
-def planning(session: Session, desired: Desired | None, *, replace: Sequence[str] = ()) -> Generator[tuple[Plan, State | None]]:
-    """Plan for looking at: under the lock when there is a state, so that no apply changes it meanwhile; touches nothing."""
-    with session.project.lock("plan") if session.has_state else nullcontext():
+def planning(
+    session: Session, desired: Desired | None, wish: Wish = NOTHING_MORE, *, timeout_s: float = 0.0
+) -> Generator[tuple[Plan, State | None]]:
+    """Plan for looking at: under the lock when there is a state, so that no apply changes it meanwhile; touches nothing.
+
+    timeout_s: how long to wait for somebody else's lock.
+    """
+    with session.project.lock("plan", timeout_s) if session.has_state else nullcontext():
         state = session.project.state()
         with session.project.run(identity_of(state, desired)) as run:
-            yield planned(session.project, desired, run, state, replace), state
+            yield planned(session.project, desired, run, state, wish), state
 
 
-def planned(project: Project, desired: Desired | None, run: Run, state: State | None, replace: Sequence[str]) -> Plan:
-    """Return the plan. Raises LlmdeployError when an address to replace is not in it."""
-    plan = make_plan(project, desired, run, state, force_replace=replace)
-    known = {change.address for change in plan.changes}
-    for address in replace:
-        if address not in known:
-            raise LlmdeployError(f"--replace {address}: there is no such resource", hint=nearest(address, known))
-    return plan
+def planned(project: Project, desired: Desired | None, run: Run, state: State | None, wish: Wish) -> Plan:
+    """Return the plan. Raises LlmdeployError when an address of the wish is not in it."""
+    known = {*(state.entries if state else ()), *((one.address for one in desired.graph) if desired else ())}
+    for option, addresses in (("--replace", wish.replace), ("--target", wish.targets)):
+        for address in addresses:
+            if address not in known:
+                raise LlmdeployError(f"{option} {address}: there is no such resource", hint=nearest(address, known))
+    return make_plan(
+        project,
+        desired,
+        run,
+        state,
+        force_replace=wish.replace,
+        targets=wish.targets,
+        refresh_only=wish.refresh_only,
+    )
 
 
 def has_person() -> bool:

@@ -19,6 +19,7 @@ DOING: Mapping[Action, str] = {
     "update": "Changing",
     "replace": "Replacing",
     "delete": "Removing",
+    "adopt": "Taking into the state",
     "no-op": "Looking at it",
 }
 DONE: Mapping[Action, str] = {
@@ -26,6 +27,7 @@ DONE: Mapping[Action, str] = {
     "update": "Changed",
     "replace": "Replaced",
     "delete": "Removed",
+    "adopt": "Taken into the state",
     "no-op": "Seen",
 }
 

@@ -9,16 +9,19 @@ from types import TracebackType
 from typing import Self
 
 from .. import __version__
-from ..change import Change
+from ..change import Action, Change
 from ..errors import CommandFailed, LlmdeployError
 from ..event import Done, Event, Failed, Note, Progress, Skipped, Started
 from ..plan import Plan
 from ..resource import Tree
 from .document import FORMAT_VERSION, dumps
 from .events import DOING, DONE, going_on
-from .human import counts
-from .json_view import ACTIONS
+from .human import counts, warnings
+from .json_view import actions, outputs_document
 from .screen import Screen
+
+_WORDS: Mapping[Action, str] = {"adopt": "import", "no-op": "noop"}
+"""Where Terraform has another word for an action."""
 
 
 class JsonEvents:
@@ -43,16 +46,26 @@ class JsonEvents:
                     "resource_drift", f"{change.address}: {drift.sentence}", resource=_resource(change), field=drift.field
                 )
         for change in plan.effective:
-            body: dict[str, Tree] = {"resource": _resource(change), "action": change.action, "reason": change.reason}
-            self._write("planned_change", f"{change.address}: Plan to {change.action}", change=body)
-        for warning in plan.warnings:
+            self._planned(change)
+        for warning in warnings(plan):
             self._diagnostic("warning", warning, "")
         self._summary("plan", plan.counts, counts(plan))
+
+    def _planned(self, change: Change) -> None:
+        body: dict[str, Tree] = {"resource": _resource(change), "action": _WORDS.get(change.action, change.action)}
+        body |= {"reason": change.reason, "in_doubt": change.in_doubt}
+        if change.action == "adopt":
+            body["importing"] = {"id": change.found}
+        if change.action != "no-op":
+            self._write("planned_change", f"{change.address}: Plan to {change.action}", change=body)
+        for generation in change.deposed:
+            gone: dict[str, Tree] = {"resource": _resource(change), "action": "delete", "deposed": f"{generation:08x}"}
+            self._write("planned_change", f"{change.address}: Plan to delete a replaced object", change=gone)
 
     def done(self, operation: str, counted: Mapping[str, int], message: str, outputs: Mapping[str, Tree]) -> None:
         """Tell what was done, and the stack's outputs."""
         self._summary(operation, counted, message)
-        self._write("outputs", f"Outputs: {len(outputs)}", outputs=outputs)
+        self._write("outputs", f"Outputs: {len(outputs)}", outputs=outputs_document(outputs))
 
     def error(self, error: LlmdeployError) -> None:
         """Tell an error that ends the run."""
@@ -83,7 +96,7 @@ class JsonEvents:
                 self._write("log", message, at=at)
 
     def _summary(self, operation: str, counted: Mapping[str, int], message: str) -> None:
-        names = {"add": "create", "change": "update", "replace": "replace", "remove": "delete"}
+        names = {"add": "create", "change": "update", "replace": "replace", "remove": "delete", "import": "adopt"}
         self._write(
             "change_summary", message, changes={**{k: counted.get(v, 0) for k, v in names.items()}, "operation": operation}
         )
@@ -108,10 +121,21 @@ class JsonEvents:
 
 
 def _resource(change: Change) -> dict[str, Tree]:
-    name = change.address.partition(".")[2]
-    return {"addr": change.address, "resource_type": change.type, "resource_name": name, "actions": ACTIONS[change.action]}
+    return {**_named(change.address), "implied_provider": change.provider, "actions": actions(change)}
+
+
+def _named(address: str) -> dict[str, Tree]:
+    """Return a resource under Terraform's names."""
+    kind, _, name = address.partition(".")
+    return {
+        "addr": address,
+        "module": "",
+        "resource": address,
+        "resource_type": kind,
+        "resource_name": name,
+        "resource_key": None,
+    }
 
 
 def _hook(address: str, **fields: Tree) -> dict[str, Tree]:
-    kind, _, name = address.partition(".")
-    return {"resource": {"addr": address, "resource_type": kind, "resource_name": name}, **fields}
+    return {"resource": _named(address), **fields}

@@ -1,53 +1,81 @@
-"""Plan and state as JSON in Terraform's shape, so that policy and review tools need little to read them.
+"""Plan and state as JSON in Terraform's shape, so that policy and review tools need little to read them. See docs/json.md.
 
 ASCII, fixed order: the same plan gives the same bytes but for `timestamp`. There is no secret in it, because a plan and a state
-hold references only.
+hold references only; hence every `sensitive` mark is empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from .. import __version__
 from ..change import Action, Change
 from ..plan import Plan
+from ..policy import Finding
 from ..resource import Tree, Unknown, as_mapping, as_sequence
 from ..state.model import Entry, State
 from .document import FORMAT_VERSION
-from .human import outputs_after
+from .human import outputs_after, warnings
 
-ACTIONS: Mapping[Action, list[str]] = {
+_ACTIONS: Mapping[Action, list[str]] = {
     "no-op": ["no-op"],
     "create": ["create"],
     "update": ["update"],
     "replace": ["delete", "create"],
     "delete": ["delete"],
+    "adopt": ["no-op"],
 }
 
 
-def plan_document(plan: Plan, prior_outputs: Mapping[str, Tree] | None = None) -> dict[str, Tree]:
-    """Return the whole plan. prior_outputs: the stack's outputs before."""
+def actions(change: Change) -> list[str]:
+    """Return Terraform's words for a change. It calls an adoption a `no-op` with `importing`."""
+    return ["create", "delete"] if change.action == "replace" and change.create_first else _ACTIONS[change.action]
+
+
+def plan_document(plan: Plan, *, plan_id: str = "", errored: bool = False) -> dict[str, Tree]:
+    """Return the whole plan. plan_id: of a saved one; errored: it is refused, and `checks` says why."""
     return {
         "format_version": FORMAT_VERSION,
         "llmdeploy_version": __version__,
         "timestamp": plan.created_at,
         "stack": plan.stack,
         "mode": plan.mode,
+        "plan_id": plan_id,
+        "expires_at": plan.expires_at,
         "lineage": plan.identity.lineage,
         "serial": plan.serial,
         "stack_sha256": plan.stack_sha256,
         "lock_sha256": plan.lock_sha256,
+        "account": dict(plan.account),
+        "targets": list(plan.targets),
+        "variables": {name: {"value": value} for name, value in sorted(plan.variables.items())},
+        "applyable": not (errored or plan.nothing_to_do or plan.mode == "refresh-only"),
+        "complete": not plan.targets,
+        "errored": errored,
         "changes": not plan.nothing_to_do,
+        "counts": dict(plan.counts),
+        "in_doubt": list(plan.in_doubt),
         "summary": {name: list(sentences) for name, sentences in plan.summary.items()},
         "cost": [asdict(one) for one in plan.cost],
-        "resource_changes": [_resource_change(change) for change in plan.changes],
-        "resource_drift": [_resource_drift(change) for change in plan.changes if change.drift],
-        "output_changes": _output_changes(plan, prior_outputs or {}),
-        "checks": [asdict(finding) for finding in plan.findings],
-        "warnings": list(plan.warnings),
+        "warnings": list(warnings(plan)),
         "kept": list(plan.kept),
-        "counts": dict(plan.counts),
+        "checks": _checks(plan),
+        "resource_changes": [one for change in plan.changes for one in _resource_changes(plan, change)],
+        "resource_drift": [_resource_drift(change) for change in plan.changes if _drifted(change)],
+        "output_changes": _output_changes(plan),
+        "planned_values": {
+            "outputs": {name: _planned_output(value) for name, value in sorted(outputs_after(plan).items())},
+            "root_module": {"resources": [_planned_value(one) for one in plan.changes if one.action != "delete"]},
+        },
+        "prior_state": {
+            "format_version": FORMAT_VERSION,
+            "llmdeploy_version": __version__,
+            "values": {
+                "outputs": outputs_document(plan.prior_outputs),
+                "root_module": {"resources": [_prior_value(one) for one in plan.changes if one.before is not None]},
+            },
+        },
     }
 
 
@@ -62,39 +90,97 @@ def identity_of(change: Change) -> dict[str, Tree]:
     }
 
 
-def _resource_change(change: Change) -> dict[str, Tree]:
+# --- what will change -------------------------------------------------------------------------------------------------------
+
+
+def _resource_changes(plan: Plan, change: Change) -> Iterator[dict[str, Tree]]:
+    """Yield the change, and one deletion for each replaced object that is still there."""
     deleted = change.action == "delete"
-    return {
+    body = _change(actions(change), change.before, None if deleted else change.after or {})
+    replaced = [one.path.split(".") for one in change.fields if one.replaces]
+    yield {
         **identity_of(change),
         "change": {
-            "actions": ACTIONS[change.action],
-            "before": None if change.before is None else known(change.before),
-            "after": None if deleted else known(change.after or {}),
-            "after_unknown": {} if deleted else unknown(change.after or {}),
-            "replace_paths": [one.path.split(".") for one in change.fields if one.replaces],
+            **body,
+            **({"replace_paths": replaced} if replaced else {}),
+            **({"importing": {"id": change.found}} if change.action == "adopt" else {}),
         },
-        "action_reason": change.reason,
+        **_action_reason(plan, change),
+        "reason": change.reason,
+        "in_doubt": change.in_doubt,
+        "resume": change.resume,
         "details": list(change.details),
         "drift": [asdict(drift) for drift in change.drift],
         "traits": change.traits.model_dump(mode="json"),
         "generation": change.generation,
         "group": change.group,
+        "rollout": asdict(change.rollout) if change.rollout else None,
         "depends_on": list(change.dependencies),
+    }
+    for generation in change.deposed:
+        yield {
+            **identity_of(change),
+            "deposed": f"{generation:08x}",
+            "change": _change(["delete"], {}, None),
+            "reason": "it was replaced and is still there",
+            "generation": generation,
+            "group": change.group,
+        }
+
+
+def _change(words: list[str], before: Mapping[str, Tree] | None, after: Mapping[str, Tree] | None) -> dict[str, Tree]:
+    return {
+        "actions": words,
+        "before": None if before is None else known(before),
+        "after": None if after is None else known(after),
+        "after_unknown": {} if after is None else unknown(after),
+        "before_sensitive": False if before is None else {},
+        "after_sensitive": False if after is None else {},
     }
 
 
+def _action_reason(plan: Plan, change: Change) -> dict[str, Tree]:
+    """Terraform's word for the reason, where it has one; `reason` is ours."""
+    if change.action == "replace" and any(one.replaces for one in change.fields):
+        return {"action_reason": "replace_because_cannot_update"}
+    if change.action == "delete" and plan.mode == "apply":
+        return {"action_reason": "delete_because_no_resource_config"}
+    return {}
+
+
+def _drifted(change: Change) -> bool:
+    return bool(change.drift) or _gone(change)
+
+
+def _gone(change: Change) -> bool:
+    """Whether the whole object went away: it is made again, or was only looked at."""
+    again = change.action == "create" and change.before is not None and not change.resume
+    return again or any(not drift.field for drift in change.drift)
+
+
 def _resource_drift(change: Change) -> dict[str, Tree]:
-    return {**identity_of(change), "drift": [asdict(drift) for drift in change.drift]}
+    """Return what was found different. The live value of a field is told by its sentence alone, so here it is unknown."""
+    before = change.before or {}
+    fields = {drift.field: True for drift in change.drift if drift.field in before}
+    if _gone(change):
+        found = _change(["delete"], before, None)
+    else:
+        after = {name: value for name, value in before.items() if name not in fields}
+        found = {**_change(["update"], before, after), "after_unknown": fields}
+    sentences = [asdict(drift) for drift in change.drift] or [{"field": "", "sentence": "it is gone"}]
+    return {**identity_of(change), "change": found, "drift": sentences}
 
 
-def _output_changes(plan: Plan, prior: Mapping[str, Tree]) -> dict[str, Tree]:
-    after = outputs_after(plan)
+def _output_changes(plan: Plan) -> dict[str, Tree]:
+    prior, after = plan.prior_outputs, outputs_after(plan)
     return {
         name: {
             "actions": [_output_action(name, prior, after)],
             "before": prior.get(name),
             "after": known(after.get(name)),
             "after_unknown": unknown(after.get(name)),
+            "before_sensitive": False,
+            "after_sensitive": False,
         }
         for name in sorted({*prior, *after})
     }
@@ -106,6 +192,69 @@ def _output_action(name: str, prior: Mapping[str, Tree], after: Mapping[str, Tre
     if name not in after:
         return "delete"
     return "no-op" if prior[name] == after[name] else "update"
+
+
+def _checks(plan: Plan) -> list[Tree]:
+    """Return what the compliance profiles found, one check for each control."""
+    controls: dict[str, list[Finding]] = {}
+    for finding in plan.findings:
+        controls.setdefault(finding.control, []).append(finding)
+    return [
+        {
+            "address": {"kind": "check", "name": control, "to_display": f"check.{control}"},
+            "status": "fail",
+            "instances": [
+                {
+                    "address": {"to_display": f"check.{control}"},
+                    "status": "fail",
+                    "problems": [{"message": f"{one.address} {one.sentence}".strip()} for one in found],
+                }
+            ],
+            "findings": [asdict(one) for one in found],
+        }
+        for control, found in controls.items()
+    ]
+
+
+# --- values -----------------------------------------------------------------------------------------------------------------
+
+
+def _planned_value(change: Change) -> dict[str, Tree]:
+    values, outputs = known(change.after or {}), known(change.outputs)
+    return {**identity_of(change), "values": values, "sensitive_values": {}, "outputs": outputs}
+
+
+def _prior_value(change: Change) -> dict[str, Tree]:
+    return {
+        **identity_of(change),
+        "values": known(change.before or {}),
+        "sensitive_values": {},
+        "depends_on": list(change.dependencies),
+    }
+
+
+def _planned_output(value: Tree) -> dict[str, Tree]:
+    return {"sensitive": False} if unknown(value) not in (False, {}, []) else _output(value)
+
+
+def outputs_document(outputs: Mapping[str, Tree]) -> dict[str, Tree]:
+    """Return the outputs of a stack, each with its value and the type of that."""
+    return {name: _output(value) for name, value in sorted(outputs.items())}
+
+
+def _output(value: Tree) -> dict[str, Tree]:
+    return {"sensitive": False, "value": value, "type": _type(value)}
+
+
+def _type(value: Tree) -> Tree:
+    """Return the type of a value in Terraform's words."""
+    if (mapping := as_mapping(value)) is not None:
+        return ["object", {name: _type(item) for name, item in mapping.items()}]
+    if (sequence := as_sequence(value)) is not None:
+        return ["tuple", [_type(item) for item in sequence]]
+    if isinstance(value, bool):
+        return "bool"
+    return "number" if isinstance(value, int | float) else "dynamic" if value is None else "string"
 
 
 def known(tree: Tree) -> Tree:
@@ -141,7 +290,7 @@ def state_document(state: State) -> dict[str, Tree]:
         "lineage": state.lineage,
         "serial": state.serial,
         "values": {
-            "outputs": dict(state.outputs),
+            "outputs": outputs_document(state.outputs),
             "root_module": {"resources": [entry_document(state.entries[address]) for address in sorted(state.entries)]},
         },
     }

@@ -54,7 +54,8 @@ def test_drift_is_named_and_repaired(cli: Cli) -> None:
     out = cli.ok("plan")
     assert "~ thing.one\n      drift: one: somebody wrote into it\n" in out
     assert "+ thing.two  (it is gone)" in out
-    assert [one["address"] for one in json.loads(cli.ok("plan", "--format", "json"))["resource_drift"]] == ["thing.one"]
+    drift = json.loads(cli.ok("plan", "--format", "json"))["resource_drift"]
+    assert [(one["address"], one["change"]["actions"]) for one in drift] == [("thing.one", ["update"]), ("thing.two", ["delete"])]
     cli.ok("apply", "-y")
     assert cli("plan", "--detailed-exitcode").code == 0
 
@@ -134,7 +135,7 @@ def test_json_lines(cli: Cli) -> None:
     assert {"planned_change", "change_summary", "apply_start", "apply_complete", "apply_errored", "diagnostic"} <= set(types)
     cli.stack()
     last = json.loads(cli.ok("apply", "-y", "--format", "jsonl").splitlines()[-1])
-    assert (last["type"], last["outputs"]["endpoint"]) == ("outputs", "https://things.invalid")
+    assert (last["type"], last["outputs"]["endpoint"]["value"]) == ("outputs", "https://things.invalid")
 
 
 def test_json_lines_tell_a_wrong_stack_file(cli: Cli) -> None:

@@ -26,6 +26,7 @@ def _plan(changes: tuple[Change, ...]) -> Plan:
         stack_sha256="a" * 64,
         lock_sha256="",
         changes=changes,
+        prior_outputs={"endpoint": "https://localhost:8443", "user": "root"},
     )
 
 

@@ -88,7 +88,7 @@ def test_json_lines_have_the_shape_of_terraform() -> None:
         "change_summary", "outputs",
     ]  # fmt: skip
     summary = next(one for one in lines if one["type"] == "change_summary")
-    assert summary["changes"] == {"add": 0, "change": 2, "replace": 1, "remove": 2, "operation": "plan"}
+    assert summary["changes"] == {"add": 0, "change": 2, "replace": 1, "remove": 2, "import": 0, "operation": "plan"}
     diagnostic = next(one for one in lines if one["type"] == "diagnostic")["diagnostic"]
     assert diagnostic == {
         "severity": "error",

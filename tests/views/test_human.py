@@ -25,8 +25,7 @@ def golden(name: str, text: str) -> None:
 
 
 def rendered(plan: Plan, width: int | None) -> str:
-    prior = {"endpoint": "https://localhost:8443", "user": "root"}
-    return "".join(f"{piece.plain.rstrip()}\n" for one in plan_lines(plan, prior) for piece in wrap(one, width))
+    return "".join(f"{piece.plain.rstrip()}\n" for one in plan_lines(plan) for piece in wrap(one, width))
 
 
 @pytest.mark.parametrize("make", [plans.fresh, plans.changed, plans.destroyed], ids=lambda make: make.__name__)

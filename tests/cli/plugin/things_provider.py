@@ -85,6 +85,7 @@ class Thing(ManagedType[ThingSpec, ThingOutputs]):
     name = "thing"
     spec = ThingSpec
     outputs = ThingOutputs
+    converges = True
 
     def __init__(self) -> None:
         self.operations = {"inspect": _inspect, "logs": _logs}

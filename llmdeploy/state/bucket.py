@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import LlmdeployError
+from ..errors import StateError
 
 
-class Conflict(LlmdeployError):
+class Conflict(StateError):
     """The object is not the one that the condition named."""
 
 

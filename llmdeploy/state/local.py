@@ -10,7 +10,7 @@ from .. import __version__
 from ..errors import Locked, StateCorrupt, StateError
 from .disk import Disk, OsDisk
 from .journal import Journal, Record
-from .lock import LockInfo
+from .lock import LockInfo, duration
 from .model import State
 from .recover import recover
 
@@ -31,8 +31,9 @@ class LocalStore:
 
     def read(self) -> State | None:
         """Return the state with the journal folded in, or None. See `Store.read`."""
-        state = self._read_state()
+        # The journal first: a run that ends meanwhile puts it into the state, and then drops it.
         records = self._journal.records()
+        state = self._read_state()
         if state is None:
             self._refuse_leftovers(bool(records))
         return recover(state, records, str(self._state), str(self._journal_path))
@@ -44,7 +45,8 @@ class LocalStore:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise StateCorrupt(f"cannot read {self._state}: {error}") from None
-        return State.from_json(text, str(self._state))
+        way_out = f"restore the newest whole file from {self._state}.backup, or move it away if nothing of this stack exists"
+        return State.from_json(text, str(self._state), way_out)
 
     def _refuse_leftovers(self, has_journal: bool) -> None:
         backups = [self.folder / name for name in self._disk.names(self.folder) if name.startswith(self._backup(0).name)]
@@ -69,10 +71,13 @@ class LocalStore:
             if not free:
                 holder = self.holder()
                 raise Locked(
-                    f"this stack is locked: {holder}" if holder else "this stack is locked by another process",
+                    f"this stack is locked: {holder}, {duration(holder.age_s)} ago"
+                    if holder
+                    else "this stack is locked by another process",
                     hint="wait for it, or run again with --lock-timeout 5m",
                 )
-            self._journal.close()
+            # Somebody else may have written to the file; and what an earlier run could not write is not this one's.
+            self._journal = Journal(self._disk, self._journal_path)
             try:
                 yield
             finally:

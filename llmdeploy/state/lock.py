@@ -10,10 +10,18 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from .. import __version__
+
 
 @dataclass(frozen=True)
 class LockInfo:
-    """The holder of a lock: random id, what it does, who it is, process id, since when (UTC, ISO 8601), URL of a CI run."""
+    """The holder of a lock: random id, what it does, who it is, process id, since when by its own clock (UTC, ISO 8601), URL of a
+    CI run, version of llmdeploy.
+
+    lease_s: seconds after the last renewal at which others may take the lock over; 0: the kernel watches over it instead.
+    renewals: how often it was renewed, so that no two versions are the same. took_over: whose lock this one followed, when that
+    one's lease had ended.
+    """
 
     id: str
     operation: str
@@ -21,25 +29,29 @@ class LockInfo:
     pid: int
     since: str
     run_url: str = ""
+    version: str = ""
+    lease_s: float = 0
+    renewals: int = 0
+    took_over: str = ""
 
     @classmethod
-    def mine(cls, operation: str) -> LockInfo:
+    def mine(cls, operation: str, *, lease_s: float = 0) -> LockInfo:
         """Return the info of this process."""
         try:
             user = getpass.getuser()
         except (KeyError, OSError):
             user = str(os.getuid())
-        who = f"{user}@{socket.gethostname()}"
-        return cls(uuid4().hex, operation, who, os.getpid(), datetime.now(UTC).isoformat(timespec="seconds"), _ci_run())
+        who, since = f"{user}@{socket.gethostname()}", datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(uuid4().hex, operation, who, os.getpid(), since, _ci_run(), __version__, lease_s)
 
     @property
     def age_s(self) -> float:
-        """Seconds since the lock was taken."""
+        """Seconds since the lock was taken; only on the machine where it was."""
         return (datetime.now(UTC) - datetime.fromisoformat(self.since)).total_seconds()
 
     def __str__(self) -> str:
         run = f", {self.run_url}" if self.run_url else ""
-        return f"{self.operation} by {self.who} (process {self.pid}{run}) since {self.since}, {_duration(self.age_s)} ago"
+        return f"{self.operation} by {self.who} (process {self.pid}{run}) since {self.since}"
 
     def to_json(self) -> str:
         """Return the text of the lock file."""
@@ -54,12 +66,13 @@ class LockInfo:
             return None
 
 
-def _ci_run() -> str:
-    server, repository, run = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
-    return f"{server}/{repository}/actions/runs/{run}" if run else os.environ.get("CI_JOB_URL", "")
-
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _ci_run() -> str:
+    server, repository, run = (os.environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    return f"{server}/{repository}/actions/runs/{run}" if run else os.environ.get("CI_JOB_URL", "")

@@ -1,0 +1,237 @@
+"""State in a bucket: `state.json`, its journal and its lock, each one object.
+
+Every write names the version that it replaces. A run begins by replacing both objects, so that whoever held the lock before, and
+was taken for dead, can write neither any more. The journal is rewritten for each group of records, and put into the state when it
+has grown: so the size of one write is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from uuid import uuid4
+
+from .. import __version__
+from ..errors import Fenced, StateCorrupt, StateError
+from .bucket import Bucket, Conflict
+from .fold import fold
+from .journal import GroupCommit, Record, decode, encode
+from .lease import Lease, holder_of
+from .lock import LockInfo
+from .model import State
+from .recover import recover
+
+LEASE_S = 120.0
+JOURNAL_LIMIT = 256 * 1024
+
+_WAY_OUT = "restore an older version of this object"
+
+
+class S3Store:
+    """A store under one prefix of a bucket.
+
+    where: names the place for people (s3://bucket/prefix). warn: gets a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        bucket: Bucket,
+        prefix: str,
+        where: str,
+        *,
+        lease_s: float = LEASE_S,
+        warn: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
+        self.where = where
+        self._bucket = bucket
+        self._lease_s = lease_s
+        self._warn = warn
+        self._lock_key = f"{prefix}/state.json.lock"
+        self._state = _Object(bucket, f"{prefix}/state.json")
+        self._journal = _Object(bucket, f"{prefix}/journal.json")
+        self._group = GroupCommit(self._write_records)
+        self._lease: Lease | None = None
+        self._base: State | None = None
+        self._begun = False
+        self._lines: bytes = b""
+        self._seq: int = 0
+        self._serial: int = 0
+        self._writer = uuid4().hex
+        self._writes = 0
+
+    def read(self) -> State | None:
+        """Return the state with the journal folded in, or None. See `Store.read`."""
+        # The journal first: a run that ends meanwhile puts it into the state, and then begins it anew.
+        journal, content = self._journal.read(), self._state.read()
+        lines = decode(journal or b"", f"{self.where}/journal.json")
+        if journal is not None and lines.size != len(journal):
+            raise StateCorrupt(f"{self.where}/journal.json is cut off", hint=_WAY_OUT)
+        where = f"{self.where}/state.json"
+        state = None if content is None else State.from_json(_text(content), where, _WAY_OUT)
+        self._seq = lines.seq
+        self._base = recover(state, lines.records, where, f"{self.where}/journal.json")
+        return self._base
+
+    # --- the lock ---
+
+    @contextmanager
+    def lock(self, operation: str, timeout_s: float) -> Generator[None]:
+        """Hold the lock. See `Store.lock`; a lock whose lease has ended is taken over."""
+        info = LockInfo.mine(operation, lease_s=self._lease_s)
+        lease = Lease(self._bucket, self._lock_key, info, f"{self.where}/state.json.lock", self._warn)
+        try:
+            lease.acquire(timeout_s)
+        except KeyboardInterrupt:
+            lease.release()  # it may have been ours for a moment
+            raise
+        self._lease, self._writer, self._begun = lease, info.id, False
+        try:
+            yield
+        finally:
+            self._lease = None
+            lease.release()
+
+    def holder(self) -> LockInfo | None:
+        """Return who holds the lock. See `Store.holder`."""
+        return holder_of(self._bucket.get(self._lock_key))
+
+    def unlock(self, lock_id: str) -> LockInfo:
+        """Take the lock from a holder that is gone. See `Store.unlock`; one that lives after all can write no more."""
+        held = self._bucket.get(self._lock_key)
+        holder = holder_of(held)
+        if held is None:
+            raise StateError(f"nobody holds the lock of {self.where}")
+        if holder is None or holder.id != lock_id:
+            raise StateError(f"the lock of {self.where} has another id: {holder.id if holder else 'not known'}")
+        try:
+            self._bucket.delete(self._lock_key, if_match=held.etag)
+        except Conflict:
+            raise StateError(f"the lock has just been renewed, so its holder is alive: {holder}", hint="wait for it") from None
+        return holder
+
+    # --- writing ---
+
+    def begin(self, state: State) -> None:
+        """Begin a run, and shut out whoever held the lock before. See `Store.begin`."""
+        if not self._journal.known:
+            self.read()
+        if self._lease is not None:
+            self._lease.check()
+        # From the first write on, the old holder adds no record; from the second, it writes no state. A run that dies between the
+        # two leaves both as they were read.
+        line = encode(self._seq + 1, [self._begin_record(state)])
+        self._put(self._journal, (self._journal.content or b"") + line)
+        self._put_state(state)
+        self._lines, self._seq, self._begun = line, self._seq + 1, True
+        self._group = GroupCommit(self._write_records)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Make records durable. See `Store.append`."""
+        self._group.append(records)
+
+    def _write_records(self, records: Sequence[Record]) -> None:
+        content = self._lines + encode(self._seq + 1, records)
+        if len(content) <= JOURNAL_LIMIT or self._base is None:
+            self._put(self._journal, content)
+            self._lines, self._seq = content, self._seq + 1
+            return
+        # The next state begins in the journal before it is written: whether or not it ever is, the records that follow count.
+        state = replace(fold(self._base, decode(content, self.where).records), serial=self._serial + 1)
+        begin = encode(self._seq + 2, [self._begin_record(state)])
+        self._put(self._journal, content + begin)
+        self._lines, self._seq, self._serial = content + begin, self._seq + 2, state.serial
+        try:
+            self._put_state(state)
+        except Fenced:
+            raise
+        except StateError:
+            return  # the records are safe in the journal; the next ones try again
+        self._lines = begin
+
+    def write(self, state: State) -> None:
+        """Replace the state and begin the journal anew. See `Store.write`."""
+        if not self._begun:
+            self.begin(self._base or state)
+        if self._base is None or replace(state, serial=self._base.serial) != self._base:
+            state = replace(state, serial=max(state.serial, self._serial + 1))
+            self._put_state(state)
+            self._lines, self._seq = encode(self._seq + 1, [self._begin_record(state)]), self._seq + 1
+        try:
+            self._put(self._journal, self._lines)
+        except Fenced:
+            raise
+        except StateError:
+            pass  # what the journal still says is in the state, and is read so
+
+    def _begin_record(self, state: State) -> Record:
+        return {"kind": "begin", "lineage": state.lineage, "stack": state.stack, "serial": state.serial, "lock": self._writer}
+
+    def _put_state(self, state: State) -> None:
+        self._writes += 1
+        self._put(self._state, state.to_json(__version__, write=f"{self._writer}.{self._writes}").encode())
+        self._base, self._serial = state, state.serial
+
+    def _put(self, target: _Object, content: bytes) -> None:
+        if self._lease is not None and self._lease.lost:
+            raise self._fenced(self._lease.lost)
+        try:
+            target.write(content)
+        except Conflict:
+            raise self._fenced("somebody else wrote since this run read the state") from None
+
+    def _fenced(self, reason: str) -> Fenced:
+        return Fenced(f"{self.where}: {reason}", hint="this run can write no more; run the command again: it goes on from there")
+
+
+class _Object:
+    """One object, of which each write replaces exactly the version that is known.
+
+    An answer can be lost on its way back, so what was sent without an answer may be there; whoever finds it there finds his own.
+    """
+
+    def __init__(self, bucket: Bucket, key: str) -> None:
+        self.known = False
+        self.content: bytes | None = None
+        self._bucket = bucket
+        self._key = key
+        self._etag: str | None = None
+        self._in_doubt: list[bytes] = []
+
+    def read(self) -> bytes | None:
+        """Return the content; None when there is no such object."""
+        stored = self._bucket.get(self._key)
+        self.content, self._etag = (stored.content, stored.etag) if stored else (None, None)
+        self.known, self._in_doubt = True, []
+        return self.content
+
+    def write(self, content: bytes) -> None:
+        """Replace the known version. No two contents may be the same.
+
+        Raises:
+            Conflict: another version is there.
+        """
+        try:
+            self._etag = self._replace(content)
+        except BaseException:
+            self._in_doubt.append(content)
+            raise
+        self.content, self._in_doubt = content, []
+
+    def _replace(self, content: bytes) -> str:
+        try:
+            return self._bucket.put(self._key, content, if_match=self._etag)
+        except Conflict:
+            there = self._bucket.get(self._key)
+            if there is not None and there.content == content:
+                return there.etag
+            if there is not None and there.content in self._in_doubt:
+                return self._bucket.put(self._key, content, if_match=there.etag)
+            raise
+
+
+def _text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return ""  # no state is empty: told as what it is

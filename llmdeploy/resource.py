@@ -142,8 +142,8 @@ def markers(spec: type[BaseModel]) -> Mapping[str, tuple[object, ...]]:
 class Group:
     """How members of one group change: in `order`, at most `max_unavailable` at once, stopping when `gate` fails.
 
-    gate, exit and enter name operations of the resource type: `exit` runs before a member leaves service, `enter` after it came
-    back, `gate` decides whether the next one may start.
+    gate, exit and enter name operations of the resource type. `exit` takes a member out of service and succeeds when it is gone,
+    `enter` brings it back; both may be called again. `gate` decides whether the next one may start: it raises, or says False.
     """
 
     name: str

@@ -42,8 +42,9 @@ class Job:
 
     @property
     def leaves_service(self) -> bool:
-        """Whether a member of a rollout group is to leave service before this."""
-        return self.change.rollout is not None and self.action in ("update", "delete")
+        """Whether a member of a rollout group is to leave service before this; one that was never whole is in none."""
+        whole = self.entry.status != "creating" or not self.takes_present
+        return self.change.rollout is not None and self.action in ("update", "delete") and whole
 
     @property
     def victims(self) -> tuple[Entry, ...]:

@@ -467,7 +467,9 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
         return (*super().drift(run, prior, found), *lost, *_password_drift(run, prior))
 
     def serve(self, ctx: Context, prior: Prior, *, serving: bool) -> OperationResult:
-        """Let it into service or take it out."""
+        """Let it into service or take it out; what is gone is out."""
+        if not serving and self.described(ctx.run, prior.id) is None:
+            return OperationResult({"serving": False})
         self._need(ctx.run, prior.id)
         self.door.ask(ctx.run, "serve", id=prior.id, serving=serving)
         return OperationResult({"serving": serving})

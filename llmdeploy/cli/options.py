@@ -105,11 +105,12 @@ def show(lines: Lines) -> None:
     screen().write(lines)
 
 
-def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None) -> None:
-    """Print a plan. saved: as what it was saved."""
+def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None, *, refused: bool = False) -> None:
+    """Print a plan. saved: as what it was saved; refused: by the compliance profiles."""
+    plan_id = saved.id if saved else ""
     if format is PlanFormat.JSON:
-        say(dumps(plan_document(plan, plan_id=saved.id if saved else "")))
+        say(dumps(plan_document(plan, plan_id=plan_id, errored=refused)))
     elif format is PlanFormat.MARKDOWN:
-        say(plan_markdown(plan, plan_id=saved.id if saved else ""))
+        say(plan_markdown(plan, plan_id=plan_id, refused=refused))
     else:
         show(plan_lines(plan))

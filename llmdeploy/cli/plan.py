@@ -13,9 +13,7 @@ from ..errors import LlmdeployError
 from ..plan import Plan, PlanRefused
 from ..plan_file import SavedPlan, check_target, save
 from ..state.model import State
-from ..views.document import dumps
 from ..views.human import has_drift
-from ..views.json_view import plan_document
 from .options import (
     HERE,
     LockTimeoutOption,
@@ -68,8 +66,8 @@ def plan(
         with planning(session, desired, wish, timeout_s=timeout_s) as (made, state):
             saved = _save(out, made, session, desired, state) if out else None
     except PlanRefused as error:
-        if format is PlanFormat.JSON:
-            say(dumps(plan_document(error.plan, errored=True)))
+        if format is not PlanFormat.HUMAN:
+            show_plan(error.plan, format, refused=True)
         raise
     made = saved.plan if saved else made
     show_plan(made, format, saved)

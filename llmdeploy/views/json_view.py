@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib.resources import files
 
 from .. import __version__
 from ..change import Action, Change
@@ -77,6 +78,11 @@ def plan_document(plan: Plan, *, plan_id: str = "", errored: bool = False) -> di
             },
         },
     }
+
+
+def plan_schema() -> str:
+    """Return the JSON Schema of what `plan_document` returns."""
+    return files("llmdeploy.views").joinpath("plan.schema.json").read_text(encoding="utf-8").rstrip("\n")
 
 
 def identity_of(change: Change) -> dict[str, Tree]:

@@ -37,15 +37,16 @@ _MARKUP = re.compile(r"[&<>\"'`*_~|\\\[\]()#@!$%^{}]")
 _CALL = "@#!$%~&^"
 
 
-def plan_markdown(plan: Plan, *, plan_id: str = "") -> str:
-    """Return the whole comment, at most `MAX_BYTES` long. plan_id: of a saved plan."""
+def plan_markdown(plan: Plan, *, plan_id: str = "", refused: bool = False) -> str:
+    """Return the whole comment, at most `MAX_BYTES` long. plan_id: of a saved plan; refused: by the compliance profiles."""
     page = _Page()
     page.add(f"<!-- llmdeploy plan: {re.sub('[^A-Za-z0-9-]', '', plan.stack)} -->", MAX_BYTES)
-    if plan.nothing_to_do and not has_drift(plan):
+    if plan.nothing_to_do and not has_drift(plan) and not refused:
         page.add("\n".join(_text(one.plain) for one in plan_lines(plan)), MAX_BYTES)
         return page.text(_foot(plan, plan_id))
     words = {"destroy": "Destroy plan", "refresh-only": "Drift"}.get(plan.mode, "Plan")
-    page.add(f"### {words} for {_text(plan.stack)}\n\n**{counts(plan)}**", MAX_BYTES)
+    verdict = ": refused by the compliance profiles" if refused else ""
+    page.add(f"### {words} for {_text(plan.stack)}{verdict}\n\n**{counts(plan)}**", MAX_BYTES)
     for block in _head(plan):
         page.add(block, _HEAD_BYTES)
     limit = MAX_BYTES - _FOOT_BYTES
@@ -126,9 +127,10 @@ def _diff(change: Change, lines: Lines) -> str:
     first = {"create": "+", "delete": "-", "replace": "-", "update": "!"}.get(change.action, " ")
     found: list[str] = []
     for one in lines:
-        for text in one.plain.splitlines():
-            head = text[:2] == "  " and text[2:3] not in ("", " ")
-            found.append(re.sub("^~", "!", text[2:]) if head else f"{first}{text[1:]}")
+        text, *more = one.plain.splitlines() or [""]
+        head = text[:2] == "  " and text[2:3] not in ("", " ")
+        found.append(re.sub("^~", "!", text[2:]) if head else f"{first}{text[1:]}")
+        found += [f"{first}       {rest}" for rest in more]
     return "\n".join(found)
 
 

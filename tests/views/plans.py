@@ -9,7 +9,7 @@ from llmdeploy.identity import Identity
 from llmdeploy.plan import Plan
 from llmdeploy.policy import Finding
 from llmdeploy.prices import CostLine
-from llmdeploy.resource import UNKNOWN, Ref, Resource
+from llmdeploy.resource import UNKNOWN, Group, Ref, Resource
 from llmdeploy.traits import Traits
 
 CREATED_AT = "2026-01-02T03:04:05+00:00"
@@ -141,3 +141,56 @@ def unchanged() -> Plan:
 def destroyed() -> Plan:
     """Everything goes but what is kept."""
     return replace(_plan(changed().changes[4:]), mode="destroy", kept=("host_volume.local", "host.local"))
+
+
+def eventful() -> Plan:
+    """What only happens to a stack that lives: doubt, finds, leftovers, rollouts, and a part of the whole."""
+    group = Group("gateways", max_unavailable=1, gate="probe", enter="undrain", exit="drain")
+    doubtful = Change("thing.a", "thing", "cloud", "create", after={"n": 1}, resume=True, in_doubt=True, group="a")
+    adopted = Change(
+        "thing.b",
+        "thing",
+        "cloud",
+        "adopt",
+        "it carries the tags of this stack and was not in the state",
+        before={"n": 1},
+        after={"n": 1},
+        found="i-0123",
+        group="a",
+    )
+    left = Change("thing.c", "thing", "cloud", "no-op", before={"n": 1}, after={"n": 1}, deposed=(1, 2), generation=3, group="b")
+    first = Change(
+        "gateway.a",
+        "gateway",
+        "cloud",
+        "replace",
+        "a gateway cannot be renamed",
+        before={"name": "x"},
+        after={"name": "y"},
+        fields=(FieldChange("name", "x", "y", replaces=True),),
+        create_first=True,
+        deposed=(4,),
+        generation=6,
+        rollout=group,
+        group="b",
+    )
+    next_one = replace(first, address="gateway.b", action="update", reason="", create_first=False, deposed=(), rollout=Group("g"))
+    return replace(
+        _plan((doubtful, adopted, left, first, next_one)),
+        outputs={"endpoint": "https://localhost:8443", "user": "root"},
+        variables={"replicas": 2},
+        targets=("gateway.a", "gateway.b"),
+        account={"cloud.account": "111122223333", "cloud.region": "eu-central-1"},
+    )
+
+
+def drifted() -> Plan:
+    """A look at what differs."""
+    gone = Change("thing.a", "thing", "cloud", "no-op", before={"n": 1}, after={"n": 1}, drift=(Drift("", "it is gone"),))
+    same = Change("thing.b", "thing", "cloud", "no-op", before={"n": 1}, after={"n": 1})
+    other = replace(same, address="thing.c", drift=(Drift("n", "c: somebody wrote into it"),))
+    return replace(_plan((gone, same, other)), mode="refresh-only")
+
+
+ALL = (fresh, changed, destroyed, eventful, drifted)
+"""Every kind of plan."""

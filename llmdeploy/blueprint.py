@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
-from .diagnostics import Diagnostics
+from .diagnostics import Diagnostics, nearest
 from .errors import LlmdeployError, NotBuilt
 from .graph import Graph
 from .policy import Policy
@@ -165,6 +165,27 @@ def build(request: LayoutRequest, provider: Provider, types: Types) -> Blueprint
         builder = _Builder(request, provider.name, fragment)
         resources, outputs = (*fragment.resources, *builder.resources()), builder.outputs()
     return Blueprint(Graph(_checked(resource, types) for resource in resources), outputs)
+
+
+def protected(graph: Graph, loaded: Loaded) -> Graph:
+    """Return the graph with the resources that the stack file lists under `prevent_destroy` marked.
+
+    Raises:
+        StackError: an address that is not in the graph, with its place.
+    """
+    listed = loaded.stack.prevent_destroy
+    if not listed:
+        return graph
+    found = Diagnostics()
+    for index, address in enumerate(listed):
+        if address not in graph:
+            path = f"prevent_destroy[{index}]"
+            hint = nearest(address, [resource.address for resource in graph]) or "`llmdeploy graph` lists the addresses"
+            found.error(f"there is no resource {address} in this stack", loaded.source.place(path), path=path, hint=hint)
+    found.raise_if_errors()
+    return Graph(
+        replace(resource, prevent_destroy=resource.prevent_destroy or resource.address in listed) for resource in graph
+    )  # fmt: skip
 
 
 def _check_custody(request: LayoutRequest, fragment: Fragment) -> None:

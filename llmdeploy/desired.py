@@ -112,7 +112,7 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
         loaded=loaded,
         pins=pins,
         policy=policy,
-        graph=built.graph,
+        graph=blueprint.protected(built.graph, loaded),
         outputs=built.outputs,
         provider=provider,
         summary={

@@ -160,7 +160,8 @@ class Resource:
 
     address: `type.key[.subkey]`; provider: the name of the provider that owns the type; values: the spec as a tree with
     references; depends_on: addresses it must follow besides those it refers to; group: heading under which views show it;
-    path: the part of the stack file it comes from; prevent_destroy: a plan that would delete or replace it is refused.
+    path: the part of the stack file it comes from; prevent_destroy: a plan that would delete or replace it is refused;
+    ignore_changes: fields that somebody else changes: what exists stays as it is.
     """
 
     address: str
@@ -172,6 +173,7 @@ class Resource:
     path: str = ""
     prevent_destroy: bool = False
     rollout: Group | None = None
+    ignore_changes: frozenset[str] = frozenset()
     refs: tuple[Ref, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -25,6 +25,7 @@ from ..state.fold import forget
 from ..state.journal import Record
 from ..state.model import Entry, State
 from ..state.store import Store
+from .diff import wished
 from .promise import fits
 from .recover import depose, standing_on, with_found
 from .refresh import prior_of
@@ -167,7 +168,8 @@ class Apply:
             return Job(node, change, kind, resource, "delete", entry, entry.spec, time.monotonic())
         if change.action == "no-op" or resource is None:
             return None
-        values = resolve(resource.values, self._outputs)
+        keeps = change.action == "update"
+        values = wished(resource, entry if keeps else None, self._outputs)
         fits(change.after, values, node.address)
         if change.action == "update" and entry is not None:
             planned = kind.plan(replace(prior_of(entry), drift=change.drift), values)
@@ -306,7 +308,7 @@ class Apply:
             seen = {name: value for name, value in change.outputs.items() if not has_unknown(value)}
             fresh = entry.model_copy(
                 update={
-                    "spec": resolve(resource.values, self._outputs),
+                    "spec": wished(resource, entry, self._outputs),
                     "outputs": {**entry.outputs, **seen},
                     "dependencies": change.dependencies,
                     "prevent_destroy": resource.prevent_destroy,

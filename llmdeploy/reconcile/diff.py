@@ -40,8 +40,11 @@ def diff(
     renewed: set[str] = set()
     for resource in graph:
         entry, read = state.entries.get(resource.address), reads.get(resource.address)
-        values = resolve(resource.values, outputs)
+        values = wished(resource, entry, outputs)
+        read = _without(read, resource.ignore_changes) if read else None
         planned = _planned(resource, entry, read, values, types[resource.type], renewed, resource.address in force_replace)
+        if planned.action in ("create", "replace"):
+            values = resolve(resource.values, outputs)
         change = _change(resource, entry, read, values, planned, types[resource.type], identity, state.serial)
         if entry and (change.action == "replace" or (change.action == "create" and not change.resume)):
             renewed.add(resource.address)
@@ -53,6 +56,17 @@ def diff(
     changes = _order_replaces(changes, state, types)
     _guard(changes, graph, state)
     return changes
+
+
+def wished(resource: Resource, entry: Entry | None, outputs: Mapping[str, Mapping[str, Tree]]) -> dict[str, Tree]:
+    """Return the values that an object shall have; fields whose changes are ignored stay as they are in `entry`."""
+    values: dict[str, Tree] = resolve(resource.values, outputs)
+    kept = {name: entry.spec[name] for name in resource.ignore_changes if name in entry.spec} if entry else {}
+    return {**values, **kept}
+
+
+def _without(read: ReadResult, ignored: Collection[str]) -> ReadResult:
+    return replace(read, drift=tuple(drift for drift in read.drift if drift.field not in ignored)) if ignored else read
 
 
 def mark_found(changes: Collection[Change], found: Collection[Found], state: State) -> list[Change]:

@@ -55,7 +55,7 @@ from .words import (
 __all__ = [
     "ENGINES", "KNOWN_PROVIDERS", "PROFILES", "RENDERED_ARGS",
     "AiAct", "Attest", "Compliance", "Engine", "Fallback", "Gateway", "Hardware", "Installed", "Key", "LocalState", "Logs",
-    "Model", "ProviderChoice", "S3State", "Stack", "State", "Storage", "Tls",
+    "Model", "ProviderChoice", "S3State", "Stack", "State", "StateEncryption", "Storage", "Tls",
 ]  # fmt: skip
 
 
@@ -297,14 +297,38 @@ class S3State(Part):
         Text(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be the name of a bucket: 3 to 63 small letters, digits, dots and -"),
     ] = Field(description="Name of the bucket.")
     region: Word = Field(description="Region of the bucket.")
-    kms_key: Line | None = Field(default=None, description="KMS key (ARN or alias) that encrypts the state.")
+    prefix: (
+        Annotated[
+            str,
+            Text(
+                r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,9}",
+                "must be a path of letters, digits, dots, - and _, without a / at its ends",
+            ),
+        ]
+        | None
+    ) = Field(default=None, description="Folder in the bucket; the state lies in PREFIX/NAME OF THE STACK/.")
+    kms_key: Line | None = Field(default=None, description="KMS key (ARN or alias) with which S3 encrypts each object.")
+
+
+class StateEncryption(Part):
+    """Encryption of the state by llmdeploy itself, before it is written: exactly one of passphrase and kms_key."""
+
+    passphrase: Reference | None = Field(default=None, description="Reference to a passphrase: env:NAME or file:PATH.")
+    kms_key: Line | None = Field(default=None, description="KMS key (ARN or alias) that makes and opens the data keys.")
+
+    @model_validator(mode="after")
+    def _one(self) -> StateEncryption:
+        if (self.passphrase is None) == (self.kms_key is None):
+            refuse(problem("must hold exactly one of passphrase and kms_key", hint='for example {passphrase: "env:STATE_KEY"}'))
+        return self
 
 
 class State(Part):
-    """Where the state lies: exactly one of local and s3."""
+    """Where the state lies: exactly one of local and s3; and whether llmdeploy encrypts it."""
 
     local: LocalState | None = Field(default=None, description="In .llmdeploy/ beside the stack file: {}.")
-    s3: S3State | None = Field(default=None, description="In a bucket: {bucket, region, kms_key}.")
+    s3: S3State | None = Field(default=None, description="In a bucket: {bucket, region, prefix, kms_key}.")
+    encryption: StateEncryption | None = Field(default=None, description="Encrypt it before writing: {passphrase} or {kms_key}.")
 
     @model_validator(mode="after")
     def _one(self) -> State:
@@ -398,6 +422,12 @@ class Stack(Part):
     logs: Logs = Field(default=Logs(), description="The gateway's log of metadata.")
     prices: Mapping[Line, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict[str, float], description="Prices in USD by name, over those of the catalogue."
+    )
+    prevent_destroy: tuple[Word, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=1000,
+        description="Addresses, as `plan` shows them, that no plan may delete or replace, for example [host_weights.local].",
     )
     state: State = Field(default=State(local=LocalState()), description="Where the state lies: {local: {}} or {s3: {...}}.")
 

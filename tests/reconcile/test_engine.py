@@ -226,3 +226,17 @@ def test_a_failed_update_is_not_forgotten_when_the_wish_goes_back(lab: Lab) -> N
     assert (change.action, change.reason) == ("update", "an earlier update did not end")
     lab.apply(thing("a"))
     assert lab.plan(thing("a")).nothing_to_do
+
+
+def test_ignored_changes_stay_as_they_are_until_a_new_object_is_made(lab: Lab) -> None:
+    lab.apply(thing("a"))
+    ignoring = replace(thing("a", size=5, hint="new"), ignore_changes=frozenset({"size"}))
+    (change,) = lab.plan(ignoring).changes
+    assert [(one.path, one.after) for one in change.fields] == [("hint", "new")]
+    assert lab.apply(ignoring).state.entries["thing.a"].spec["size"] == 1
+    assert lab.plan(ignoring).nothing_to_do
+    lab.world.live["thing.a"]["size"] = 9
+    assert lab.plan(ignoring).nothing_to_do
+    other = replace(thing("a", size=5, kind="other"), ignore_changes=frozenset({"size"}))
+    assert lab.apply(other).state.entries["thing.a"].spec["size"] == 5
+    assert lab.plan(other).nothing_to_do

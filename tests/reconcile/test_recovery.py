@@ -31,7 +31,7 @@ def die_after(lab: Lab, world: LocalWorld, wish: Wish, point: str) -> LocalWorld
     number = next(n for n, name in enumerate(trial.points, 1) if name.startswith(point))
     with pytest.raises(PowerCut):
         lab.apply(world, wish, Effects(cut_at=number))
-    return list(world.futures())[0]
+    return next(iter(world.futures()))
 
 
 def machine(name: str, **values: Any) -> dict[str, Any]:

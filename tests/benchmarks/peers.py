@@ -70,7 +70,7 @@ class Peer(Protocol):
         ...
 
     def argv(self, verb: str, parallelism: int | None = None) -> list[str]:
-        """Return the command line of `plan`, `apply` or `destroy`, which ask nothing."""
+        """Return the command line of `plan`, `apply`, `destroy` (which ask nothing) or `show` (which prints JSON)."""
         ...
 
 
@@ -116,6 +116,8 @@ class Terraform:
 
     def argv(self, verb: str, parallelism: int | None = None) -> list[str]:
         """See `Peer`."""
+        if verb == "show":
+            return ["terraform", "show", "-json"]
         consent = ["-auto-approve"] if verb in ("apply", "destroy") else []
         return ["terraform", verb, "-no-color", *consent, *([f"-parallelism={parallelism}"] if parallelism else [])]
 
@@ -148,8 +150,8 @@ class Llmdeploy:
 
     def argv(self, verb: str, parallelism: int | None = None) -> list[str]:
         """See `Peer`."""
-        consent = ["--yes"] if verb in ("apply", "destroy") else []
-        return [sys.executable, "-m", "llmdeploy", verb, *consent, *(["--parallelism", str(parallelism)] if parallelism else [])]
+        how = {"show": ["--format", "json"], "apply": ["--yes"], "destroy": ["--yes"]}.get(verb, [])
+        return [sys.executable, "-m", "llmdeploy", verb, *how, *(["--parallelism", str(parallelism)] if parallelism else [])]
 
 
 def terraform_or_none(folder: Path) -> Terraform | None:

@@ -3,10 +3,11 @@
 usage: python tests/benchmarks/kill.py [--kills 12] [--resources 1500] [--slow-resources 200] [--seed 7]
 
 First part: many trivial resources. The process group is killed at most half a second (drawn at random) after the file that grows
-with the apply (terraform's state, llmdeploy's journal) passed 150 kB. Then each program is asked, with `show`, what it knows: what
-it reported as complete and does not know is lost. Second part: resources whose creation takes 0.4 s and leaves a file when it is
-whole. They are killed at random once some are whole. What the program calls healthy and has no file was recorded half-created;
-one more apply shows whether that is ever mended. A kill that came when the apply was over does not count and is repeated.
+with the apply (terraform: its state, llmdeploy: its journal) passed 150 kB. Then each program is asked, with `show`, what it
+knows: what it reported as complete and does not know is lost. Second part: resources whose creation takes 0.4 s and leaves a file
+when it is whole. They are killed at random once some are whole. What the program calls healthy and has no file was recorded
+half-created; one more apply shows whether that is ever mended. A kill that came when the apply was over does not count and is
+repeated.
 """
 
 from __future__ import annotations

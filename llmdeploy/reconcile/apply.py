@@ -16,7 +16,7 @@ from threading import Event as Flag
 from typing import Any
 
 from ..change import Action, Change
-from ..errors import CommandFailed, Interrupted, LlmdeployError, PromiseBroken
+from ..errors import CommandFailed, Interrupted, LlmdeployError, PromiseBroken, ProviderError
 from ..event import Done, Emit, Failed, Progress, Skipped, Started
 from ..plan import Plan
 from ..resource import Resource, Tree, has_unknown, resolve
@@ -27,7 +27,7 @@ from ..state.model import Entry, State
 from ..state.store import Store
 from .diff import wished
 from .promise import fits
-from .recover import depose, standing_on, with_found
+from .recover import as_entry, depose, standing_on, with_found
 from .refresh import prior_of
 from .retry import Retry
 from .schedule import Node, Schedule
@@ -106,6 +106,7 @@ class Apply:
         self._results: SimpleQueue[_Result] = SimpleQueue()
         self._flying: dict[Node, Job] = {}
         self._told: dict[Node, float] = {}
+        self._highest = 0
         self._outcome = Outcome(state)
 
     def run(self) -> Outcome:
@@ -208,6 +209,8 @@ class Apply:
             # Killed while it leaves service, it must come back to it even when nobody wants it replaced any more.
             self._entries[job.node.address] = job.entry.model_copy(update={"status": "updating"})
             records.append({"kind": "leaving", "address": job.node.address})
+        # A later object never gets the generation of an earlier one: new generations count from the serial.
+        self._highest = max(self._highest, job.entry.generation)
         return [*records, intent(job.action, job.entry)]
 
     # --- in worker threads ------------------------------------------------------------------------------------------------
@@ -230,6 +233,7 @@ class Apply:
                 forget(self._entries, address, record["id"], record["generation"])
             case _:
                 self._entries[address] = Entry.model_validate(record["entry"])
+                self._highest = max(self._highest, self._entries[address].generation)
         self._store.append([record])
         return self._entries[address]
 
@@ -272,7 +276,9 @@ class Apply:
             return
         if not isinstance(result.error, LlmdeployError):
             self._stop.set()
-        if job.action != "delete":
+        if job.action == "create" and self._surely_not_made(job, result.error):
+            self._take_back(job)
+        elif job.action != "delete":
             self._keep_half(job)
         self._fail(job.node, job.action, result.error, elapsed_s)
 
@@ -285,6 +291,25 @@ class Apply:
         self._entries[entry.address] = entry
         self._records.append({"kind": "done", "entry": entry.model_dump(mode="json")})
         fits(job.change.outputs, entry.outputs, f"outputs of {entry.address}")
+
+    def _surely_not_made(self, job: Job, error: BaseException) -> bool:
+        """Tell whether a create was refused, so that there is nothing to go on with. What a script did half-way is there."""
+        entry = self._entries[job.node.address]
+        refused = isinstance(error, ProviderError) and not error.retryable
+        converges = isinstance(job.kind, ManagedType) and job.kind.converges
+        return refused and not converges and not entry.id and not entry.steps
+
+    def _take_back(self, job: Job) -> None:
+        """Forget a create that made nothing. The object that was to be replaced, if it is still there, is the present one again."""
+        entry = self._entries[job.node.address]
+        if entry.deposed:
+            *older, old = entry.deposed
+            entry = as_entry(entry, old).model_copy(update={"dependencies": old.dependencies, "deposed": tuple(older)})
+            self._entries[entry.address] = entry
+            self._records.append({"kind": "failed", "entry": entry.model_dump(mode="json")})
+        else:
+            del self._entries[entry.address]
+            self._records.append(gone(entry))
 
     def _keep_half(self, job: Job) -> None:
         entry = self._entries.get(job.node.address, job.entry)
@@ -330,9 +355,10 @@ class Apply:
             hint, tail = "a bug of llmdeploy or of a provider: please report it", "".join(traceback.format_exception(error))
         self._outcome.failed[node.address] = message
         self._emit(Failed(node.address, action, message, hint, tail, elapsed_s, now()))
-        for skipped in self._schedule.failed(node, self._flying):
-            self._outcome.skipped[skipped.address] = node.address
-            self._emit(Skipped(skipped.address, self._schedule.changes[skipped.address].action, node.address, now()))
+        for address in dict.fromkeys(skipped.address for skipped in self._schedule.failed(node, self._flying)):
+            if address != node.address:
+                self._outcome.skipped[address] = node.address
+                self._emit(Skipped(address, self._schedule.changes[address].action, node.address, now()))
 
     def _end(self) -> Outcome:
         whole = not (self._outcome.failed or self._outcome.stopped)
@@ -341,9 +367,7 @@ class Apply:
         if not promised:
             outputs = self._state.outputs
         changed = self._entries != self._state.entries or outputs != self._state.outputs
-        # A later object never gets the generation of an earlier one: new generations count from the serial.
-        highest = max((entry.generation for entry in self._entries.values()), default=0)
-        serial = max(self._state.serial + 1, highest) if changed else self._state.serial
+        serial = max(self._state.serial + changed, self._highest)
         self._outcome.state = replace(self._state, serial=serial, entries=self._entries, outputs=outputs)
         self._store.write(self._outcome.state)
         if not promised:

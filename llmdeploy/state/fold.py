@@ -17,9 +17,11 @@ def fold(state: State, records: Sequence[Record]) -> State:
     for record in records:
         _apply(record, entries)
     changed = entries != state.entries
+    # Generations count from the serial; one that was used must not come again, whatever became of its object.
+    used = max((int(record["entry"]["generation"]) for record in records if record["kind"] == "intent"), default=0)
     # An empty state may be taken over by a stack of another name: what the run made lies under that name.
     stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
-    return State(state.lineage, stack, state.serial + changed, entries, state.outputs)
+    return State(state.lineage, stack, max(state.serial + changed, used), entries, state.outputs)
 
 
 def _apply(record: Record, entries: dict[str, Entry]) -> None:

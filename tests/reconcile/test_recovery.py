@@ -12,7 +12,7 @@ from llmdeploy.state.model import State
 from llmdeploy.testing.cloud import FakeCloud, LocalCloud
 from llmdeploy.testing.effects import Effects, PowerCut
 from llmdeploy.workflow import identity_of, make_plan
-from tests.reconcile.crash_lab import Lab, LocalWorld, Wish, check_whole
+from tests.reconcile.crash_lab import HABITS, Lab, LocalWorld, Wish, check_whole
 
 
 @pytest.fixture
@@ -249,3 +249,36 @@ def test_refresh_only_tells_drift_and_nothing_else(lab: Lab) -> None:
     assert plan.nothing_to_do
     told = {change.address: [drift.sentence for drift in change.drift] for change in plan.changes}
     assert told == {"fake_machine.a": ["size is 7, it was made 1"], "fake_machine.b": ["it is gone"]}
+
+
+def crowded(limit: int, kind: str = "machine") -> LocalWorld:
+    return LocalWorld(FakeCloud(replace(HABITS, capacity={kind: limit})))
+
+
+def test_a_create_that_was_refused_is_not_repeated_with_the_wish_of_yesterday(lab: Lab) -> None:
+    world = crowded(0)
+    assert list(lab.apply(world, lab.wish(machine("a", size=2))).outcome.failed) == ["fake_machine.a"]
+    world.cloud.habits = HABITS
+    wish = lab.wish(machine("a", size=1))
+    plan = lab.plan(world, wish)
+    assert (plan.changes[0].action, plan.changes[0].resume, plan.in_doubt) == ("create", False, ())
+    lab.apply(world, wish)
+    check_whole(lab, world, wish)
+    (found,) = world.cloud.objects()
+    assert (found.params["size"], found.revision, found.tags["llmdeploy:generation"]) == (1, 1, "2")
+
+
+def test_a_replacement_that_was_refused_leaves_the_old_one_in_its_place(lab: Lab) -> None:
+    def wish(image: str) -> Wish:
+        base = {"address": "fake_template.base", "values": {"image": image}}
+        return lab.wish(base, machine("user", template={"ref": "fake_template.base#id"}))
+
+    world = crowded(1, "template")
+    lab.apply(world, wish("one"))
+    ran = lab.apply(world, wish("two"))
+    assert list(ran.outcome.failed) == ["fake_template.base"]
+    assert ran.outcome.skipped == {"fake_machine.user": "fake_template.base"}
+    check_whole(lab, world, wish("one"))
+    world.cloud.habits = HABITS
+    lab.apply(world, wish("two"))
+    check_whole(lab, world, wish("two"))

@@ -24,5 +24,6 @@ def repository(tmp_path: Path) -> Repository:
     repository = Repository(folder)
     repository.git("init", "--quiet", "--initial-branch", "main")
     (folder / ".gitignore").write_text(".llmdeploy/\nworld/\n__pycache__/\n")
+    repository.git("add", "--all")
     repository.commit()
     return repository

@@ -295,7 +295,7 @@ def serving(service: Service, tls: tuple[Path, Path] | None = None) -> Generator
         context.load_cert_chain(*tls)
         server.socket = context.wrap_socket(server.socket, server_side=True)
     service.address = f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield

@@ -53,11 +53,10 @@ class Repository:
         return done.stdout.strip()
 
     def commit(self, **files: str) -> str:
-        """Write files (`stack_yaml` is stack.yaml), commit everything, return the commit."""
+        """Write tracked files (`stack_yaml` is stack.yaml), commit them, return the commit."""
         for name, text in files.items():
             (self.folder / name.replace("_", ".")).write_text(text, encoding="utf-8")
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "--message", "change")
+        self.git("commit", "--quiet", "--all", "--allow-empty", "--message", "change")
         return self.git("rev-parse", "HEAD")
 
     def checkout(self, commit: str) -> None:
@@ -69,6 +68,8 @@ class Repository:
         """Run a script as a runner does: in bash, ended by the first failure, also in a pipe."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         base = {"PATH": path, "HOME": str(self.folder.parent), "LC_ALL": "C.UTF-8", "PYTHONPATH": str(PLUGIN)}
+        # What is to be installed is there already: pip must say so by itself.
+        base |= {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         return subprocess.run(
             [*SHELL, "-c", script],
             cwd=self.folder,
@@ -88,6 +89,8 @@ class Repository:
 def evaluate(expression: str, context: Tree) -> Any:
     """Return the value of an expression of the kinds that the workflows use. Raises KeyError for what is not defined."""
     expression = expression.strip()
+    if " && " in expression:
+        return all(evaluate(part, context) for part in expression.split(" && "))
     if equal := re.fullmatch(r"(.+?) == (.+)", expression):
         return evaluate(equal[1], context) == evaluate(equal[2], context)
     if joined := re.fullmatch(r"join\((.+), '(.*)'\)", expression):
@@ -227,6 +230,7 @@ class GitLabPipeline:
 
     repository: Repository
     environ: Mapping[str, str]
+    artefacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
     document: Tree = field(default_factory=lambda: cast(Tree, yaml.safe_load((CI / "gitlab" / ".gitlab-ci.yml").read_text())))
 
     @property
@@ -248,6 +252,8 @@ class GitLabPipeline:
             environ[key] = re.sub(r"\$(\w+)", lambda found: environ[found[1]], value)
         before = [line for item in job["before_script"] for line in ([item] if isinstance(item, str) else item)]
         self.repository.checkout(environ["CI_COMMIT_SHA"])
+        for path, content in self.artefacts.items():
+            (self.repository.folder / path).write_bytes(content)
         done = self.repository.shell("\n".join([*before, *job["script"]]), environ)
         after = self.repository.shell("\n".join(job.get("after_script", [])), environ)
         assert after.returncode == 0, after.stdout

@@ -11,12 +11,6 @@ from typing import Annotated
 
 import typer
 
-from ..plan import Plan
-from ..plan_file import SavedPlan
-from ..views.document import dumps
-from ..views.human import plan_lines
-from ..views.json_view import plan_document
-from ..views.markdown import plan_markdown
 from ..views.screen import Lines, Screen
 
 HERE = Path(".")
@@ -103,14 +97,3 @@ def say(text: str = "") -> None:
 def show(lines: Lines) -> None:
     """Print lines of a view."""
     screen().write(lines)
-
-
-def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None, *, refused: bool = False) -> None:
-    """Print a plan. saved: as what it was saved; refused: by the compliance profiles."""
-    plan_id = saved.id if saved else ""
-    if format is PlanFormat.JSON:
-        say(dumps(plan_document(plan, plan_id=plan_id, errored=refused)))
-    elif format is PlanFormat.MARKDOWN:
-        say(plan_markdown(plan, plan_id=plan_id, refused=refused))
-    else:
-        show(plan_lines(plan))

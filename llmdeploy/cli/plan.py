@@ -26,11 +26,11 @@ from .options import (
     VarOption,
     duration_s,
     say,
-    show_plan,
     variables_of,
     verb,
 )
 from .session import Session, Wish, open_session, planning
+from .show_plan import show_plan
 
 app = verb()
 _CHANGES = 2

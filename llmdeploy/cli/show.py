@@ -14,9 +14,10 @@ from ..views.human import saved_line
 from ..views.json_view import state_document
 from ..views.screen import BLANK
 from ..views.state_view import state_lines
-from .options import HERE, PlanFormat, PlanFormatOption, say, show_plan, verb
+from .options import HERE, PlanFormat, PlanFormatOption, say, verb
 from .options import show as show_lines
 from .session import open_session
+from .show_plan import show_plan
 
 app = verb()
 

@@ -35,6 +35,8 @@ _REASONS: Mapping[str, tuple[str, str]] = {
     "InvalidToken": ("the session token is not valid there", _LOG_IN),
     "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set the clock"),
     "NotFoundException": ("there is no such KMS key", "correct kms_key"),
+    "IncorrectKeyException": ("another KMS key made this data key", "correct state.encryption.kms_key"),
+    "InvalidCiphertextException": ("the data key was changed, or belongs to another state", "restore what it lies beside"),
     "DisabledException": ("the KMS key is disabled", "enable it, or name another kms_key"),
     "KMSInvalidStateException": ("the KMS key cannot be used now", "look at its state"),
 }

@@ -1,8 +1,9 @@
 """Records of what is being done, made durable before and while it is done.
 
 A run that is killed leaves its journal; the next one folds it over the last state. Records that became durable together are one
-line: CRC-32, a space, and JSON with a growing `seq`. So a group is there as a whole or not at all: a torn last line is dropped,
-and nobody relied on it. A bad line before good ones, or one that is missing, means damage and is an error.
+line: CRC-32, a space, and JSON with a growing `seq`; with a seal, the records are an envelope. So a group is there as a whole or
+not at all: a torn last line is dropped, and nobody relied on it. A bad line before good ones, or one that is missing, means
+damage and is an error.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +20,7 @@ from zlib import crc32
 from ..errors import StateCorrupt
 from ..resource import Tree
 from .disk import Disk
+from .seal import Bound, Seal, need
 
 Record = Mapping[str, Tree]
 """`kind` is one of:
@@ -35,39 +37,76 @@ Record = Mapping[str, Tree]
 
 @dataclass(frozen=True)
 class Lines:
-    """What a journal holds: its records, the number of its last line, and how many of its bytes are whole lines."""
+    """What a journal holds: its records, the number of its last line, and how many of its bytes are whole lines.
+
+    lineage and serial are those of the last run that began in it.
+    """
 
     records: tuple[dict[str, Any], ...] = ()
     seq: int = 0
     size: int = 0
+    lineage: str = ""
+    serial: int = 0
+
+    def encode(self, records: Sequence[Record], seal: Seal | None = None) -> bytes:
+        """Return the next line: records that become durable together."""
+        seq = self.seq + 1
+        document: dict[str, Any] = {"seq": seq, "records": records}
+        if seal is not None:
+            after = _began(self, records)
+            content = _json(records)
+            document = {"seq": seq, "sealed": seal.seal(content, Bound(after.lineage, after.serial, "journal", seq))}
+        text = _json(document)
+        return b"%08x %s\n" % (crc32(text), text)
+
+    def after(self, line: bytes, records: Sequence[Record]) -> Lines:
+        """Return what is known when `line`, which holds `records`, was written: all but the records of the lines before."""
+        return replace(_began(self, records), records=(), seq=self.seq + 1, size=self.size + len(line))
 
 
-def encode(seq: int, records: Sequence[Record]) -> bytes:
-    """Return the line of records that become durable together."""
-    text = json.dumps({"seq": seq, "records": records}, separators=(",", ":"), ensure_ascii=False).encode()
-    return b"%08x %s\n" % (crc32(text), text)
-
-
-def decode(content: bytes, where: str) -> Lines:
-    """Read what `encode` wrote, line after line. `where` names the journal in errors.
+def decode(content: bytes, where: str, seal: Seal | None = None) -> Lines:
+    """Read lines of a journal. `where` names it in errors.
 
     Raises:
-        StateCorrupt: a line before the last is damaged or missing.
+        StateCorrupt: a line before the last is damaged or missing, or was changed after it was sealed.
+        StateError: a line is sealed, and its key is not at hand.
     """
     lines = content.split(b"\n")
+    found = Lines()
     records: list[dict[str, Any]] = []
-    seq = size = 0
     for number, line in enumerate(lines, 1):
+        place = f"{where}:{number}"
         document = _parse(line)
         if document is None:
             if any(_parse(later) for later in lines[number:]):
-                raise StateCorrupt(f"{where}:{number} is damaged", hint=_WAY_OUT)
+                raise StateCorrupt(f"{place} is damaged", hint=_WAY_OUT)
             break
-        if seq and document["seq"] != seq + 1:
-            raise StateCorrupt(f"{where}:{number}: records before this line are missing", hint=_WAY_OUT)
-        seq, size = document["seq"], size + len(line) + 1
-        records += document["records"]
-    return Lines(tuple(records), seq, size)
+        if found.seq and document["seq"] != found.seq + 1:
+            raise StateCorrupt(f"{place}: records before this line are missing", hint=_WAY_OUT)
+        fresh = _opened(document, place, seal)
+        found = replace(_began(found, fresh), seq=document["seq"], size=found.size + len(line) + 1)
+        envelope = document.get("sealed")
+        if envelope and (envelope["lineage"], envelope["serial"]) != (found.lineage, found.serial):
+            raise StateCorrupt(f"{place} belongs to another run", hint=_WAY_OUT)
+        records += fresh
+    return replace(found, records=tuple(records))
+
+
+def _opened(document: Mapping[str, Any], place: str, seal: Seal | None) -> list[dict[str, Any]]:
+    if "sealed" not in document:
+        return document["records"]
+    envelope = document["sealed"]
+    return json.loads(need(seal, envelope, place).open(envelope, place, kind="journal", place=document["seq"]))
+
+
+def _began(lines: Lines, records: Sequence[Record]) -> Lines:
+    """Return `lines` with lineage and serial of the last `begin` in `records`."""
+    begin = next((record for record in reversed(records) if record["kind"] == "begin" and "serial" in record), None)
+    return lines if begin is None else replace(lines, lineage=begin["lineage"], serial=begin["serial"])
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 _WAY_OUT = "restore the journal from a backup of the place where the state lies"
@@ -115,9 +154,10 @@ class GroupCommit:
 class Journal:
     """A journal in a file. `append` is durable when it returns; concurrent appends share one fsync."""
 
-    def __init__(self, disk: Disk, path: Path) -> None:
+    def __init__(self, disk: Disk, path: Path, seal: Seal | None = None) -> None:
         self._disk = disk
         self._path = path
+        self._seal = seal
         self._group = GroupCommit(self._write)
         self._lines: Lines | None = None
 
@@ -143,12 +183,12 @@ class Journal:
             content = self._disk.read(self._path)
         except FileNotFoundError:
             content = b""
-        return decode(content, str(self._path)), len(content)
+        return decode(content, str(self._path), self._seal), len(content)
 
     def _write(self, records: Sequence[Record]) -> None:
         fresh = self._lines is None
         lines = self._lines or self._opened()
-        line = encode(lines.seq + 1, records)
+        line = lines.encode(records, self._seal)
         # Until it is written, nothing is known of the file's end.
         self._lines = None
         try:
@@ -160,7 +200,7 @@ class Journal:
             with suppress(OSError):
                 self._disk.truncate(self._path, lines.size)
             raise
-        self._lines = Lines(seq=lines.seq + 1, size=lines.size + len(line))
+        self._lines = lines.after(line, records)
 
     def _opened(self) -> Lines:
         """Return where to go on: what a killed writer left of its last line is dropped, a record must not begin in mid-line."""
@@ -173,10 +213,6 @@ class Journal:
 
     def clear(self) -> None:
         """Remove the file: its records are in the state now."""
-        self.close()
+        self._lines = None
         self._disk.unlink(self._path)
         self._disk.sync_folder(self._path.parent)
-
-    def close(self) -> None:
-        """Forget where the file ends: somebody else may write to it."""
-        self._lines = None

@@ -13,6 +13,7 @@ from .journal import Journal, Record
 from .lock import LockInfo, duration
 from .model import State
 from .recover import recover
+from .seal import Bound, Seal, open_state, seal_state
 
 _KEPT = 5
 _NO_SPACE = "free disk space and run the same command again: nothing is lost"
@@ -21,13 +22,14 @@ _NO_SPACE = "free disk space and run the same command again: nothing is lost"
 class LocalStore:
     """A store in one folder that only its owner can read."""
 
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None, seal: Seal | None = None) -> None:
         self.folder = folder
+        self._seal = seal
         self._disk = disk or OsDisk()
         self._state = folder / "state.json"
         self._lock = folder / "lock"
         self._journal_path = folder / "journal.jsonl"
-        self._journal = Journal(self._disk, self._journal_path)
+        self._journal = Journal(self._disk, self._journal_path, self._seal)
 
     def read(self) -> State | None:
         """Return the state with the journal folded in, or None. See `Store.read`."""
@@ -40,13 +42,19 @@ class LocalStore:
 
     def _read_state(self) -> State | None:
         try:
-            text = self._disk.read(self._state).decode()
+            content = self._disk.read(self._state)
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise StateCorrupt(f"cannot read {self._state}: {error}") from None
-        way_out = f"restore the newest whole file from {self._state}.backup, or move it away if nothing of this stack exists"
-        return State.from_json(text, str(self._state), way_out)
+        return State.from_json(self._opened(content), str(self._state), self._way_out)
+
+    def _opened(self, content: bytes) -> bytes:
+        return open_state(content, str(self._state), self._seal, self._way_out)
+
+    @property
+    def _way_out(self) -> str:
+        return f"restore the newest whole file from {self._state}.backup, or move it away if nothing of this stack exists"
 
     def _refuse_leftovers(self, has_journal: bool) -> None:
         backups = [self.folder / name for name in self._disk.names(self.folder) if name.startswith(self._backup(0).name)]
@@ -77,7 +85,7 @@ class LocalStore:
                     hint="wait for it, or run again with --lock-timeout 5m",
                 )
             # Somebody else may have written to the file; and what an earlier run could not write is not this one's.
-            self._journal = Journal(self._disk, self._journal_path)
+            self._journal = Journal(self._disk, self._journal_path, self._seal)
             try:
                 yield
             finally:
@@ -128,13 +136,14 @@ class LocalStore:
     def write(self, state: State) -> None:
         """Replace the state, keep the last generations, drop the journal. See `Store.write`."""
         try:
-            content = state.to_json(__version__).encode()
+            plain = state.to_json(__version__).encode()
             present = self._content(self._state)
+            opened = None if present is None else self._opened(present)
             # A run without changes must not push the older generations out.
-            if present != content:
+            if opened != plain or (self._seal is not None and opened is present):
                 if present is not None:
                     self._keep_generation(present)
-                self._replace(content)
+                self._replace(seal_state(plain, Bound(state.lineage, state.serial), self._seal))
             self._journal.clear()
         except OSError as error:
             raise StateError(f"cannot write {self._state}: {error.strerror}", hint=_NO_SPACE) from None

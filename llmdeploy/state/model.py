@@ -97,7 +97,7 @@ class State:
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, where: str, way_out: str = "restore it from a backup") -> State:
+    def from_json(cls, text: str | bytes, where: str, way_out: str = "restore it from a backup") -> State:
         """Read what `to_json` wrote. `where` names the file in errors, `way_out` says what to do when it is broken.
 
         Raises:

@@ -16,11 +16,12 @@ from .. import __version__
 from ..errors import Fenced, StateCorrupt, StateError
 from .bucket import Bucket, Conflict
 from .fold import fold
-from .journal import GroupCommit, Record, decode, encode
+from .journal import GroupCommit, Lines, Record, decode
 from .lease import Lease, holder_of
 from .lock import LockInfo
 from .model import State
 from .recover import recover
+from .seal import Bound, Seal, open_state, seal_state
 
 LEASE_S = 120.0
 JOURNAL_LIMIT = 256 * 1024
@@ -40,12 +41,14 @@ class S3Store:
         prefix: str,
         where: str,
         *,
-        lease_s: float = LEASE_S,
+        lease_s: float | None = None,
         warn: Callable[[str], None] = lambda _sentence: None,
+        seal: Seal | None = None,
     ) -> None:
         self.where = where
+        self._seal = seal
         self._bucket = bucket
-        self._lease_s = lease_s
+        self._lease_s = lease_s or LEASE_S
         self._warn = warn
         self._lock_key = f"{prefix}/state.json.lock"
         self._state = _Object(bucket, f"{prefix}/state.json")
@@ -54,8 +57,8 @@ class S3Store:
         self._lease: Lease | None = None
         self._base: State | None = None
         self._begun = False
-        self._lines: bytes = b""
-        self._seq: int = 0
+        self._lines = Lines()
+        self._text = b""
         self._serial: int = 0
         self._writer = uuid4().hex
         self._writes = 0
@@ -64,12 +67,13 @@ class S3Store:
         """Return the state with the journal folded in, or None. See `Store.read`."""
         # The journal first: a run that ends meanwhile puts it into the state, and then begins it anew.
         journal, content = self._journal.read(), self._state.read()
-        lines = decode(journal or b"", f"{self.where}/journal.json")
+        lines = decode(journal or b"", f"{self.where}/journal.json", self._seal)
         if journal is not None and lines.size != len(journal):
             raise StateCorrupt(f"{self.where}/journal.json is cut off", hint=_WAY_OUT)
         where = f"{self.where}/state.json"
-        state = None if content is None else State.from_json(_text(content), where, _WAY_OUT)
-        self._seq = lines.seq
+        opened = None if content is None else open_state(content, where, self._seal, _WAY_OUT)
+        state = None if opened is None else State.from_json(opened, where, _WAY_OUT)
+        self._lines = lines
         self._base = recover(state, lines.records, where, f"{self.where}/journal.json")
         return self._base
 
@@ -120,10 +124,11 @@ class S3Store:
             self._lease.check()
         # From the first write on, the old holder adds no record; from the second, it writes no state. A run that dies between the
         # two leaves both as they were read.
-        line = encode(self._seq + 1, [self._begin_record(state)])
+        begin = self._begin_record(state)
+        line = self._lines.encode([begin], self._seal)
         self._put(self._journal, (self._journal.content or b"") + line)
         self._put_state(state)
-        self._lines, self._seq, self._begun = line, self._seq + 1, True
+        self._text, self._lines, self._begun = line, self._lines.after(line, [begin]), True
         self._group = GroupCommit(self._write_records)
 
     def append(self, records: Iterable[Record]) -> None:
@@ -131,23 +136,25 @@ class S3Store:
         self._group.append(records)
 
     def _write_records(self, records: Sequence[Record]) -> None:
-        content = self._lines + encode(self._seq + 1, records)
-        if len(content) <= JOURNAL_LIMIT or self._base is None:
-            self._put(self._journal, content)
-            self._lines, self._seq = content, self._seq + 1
+        line = self._lines.encode(records, self._seal)
+        text, lines = self._text + line, self._lines.after(line, records)
+        if len(text) <= JOURNAL_LIMIT or self._base is None:
+            self._put(self._journal, text)
+            self._text, self._lines = text, lines
             return
         # The next state begins in the journal before it is written: whether or not it ever is, the records that follow count.
-        state = replace(fold(self._base, decode(content, self.where).records), serial=self._serial + 1)
-        begin = encode(self._seq + 2, [self._begin_record(state)])
-        self._put(self._journal, content + begin)
-        self._lines, self._seq, self._serial = content + begin, self._seq + 2, state.serial
+        state = replace(fold(self._base, decode(text, self.where, self._seal).records), serial=self._serial + 1)
+        begin = self._begin_record(state)
+        line = lines.encode([begin], self._seal)
+        self._put(self._journal, text + line)
+        self._text, self._lines, self._serial = text + line, lines.after(line, [begin]), state.serial
         try:
             self._put_state(state)
         except Fenced:
             raise
         except StateError:
             return  # the records are safe in the journal; the next ones try again
-        self._lines = begin
+        self._text = line
 
     def write(self, state: State) -> None:
         """Replace the state and begin the journal anew. See `Store.write`."""
@@ -156,9 +163,11 @@ class S3Store:
         if self._base is None or replace(state, serial=self._base.serial) != self._base:
             state = replace(state, serial=max(state.serial, self._serial + 1))
             self._put_state(state)
-            self._lines, self._seq = encode(self._seq + 1, [self._begin_record(state)]), self._seq + 1
+            begin = self._begin_record(state)
+            self._text = self._lines.encode([begin], self._seal)
+            self._lines = self._lines.after(self._text, [begin])
         try:
-            self._put(self._journal, self._lines)
+            self._put(self._journal, self._text)
         except Fenced:
             raise
         except StateError:
@@ -169,7 +178,8 @@ class S3Store:
 
     def _put_state(self, state: State) -> None:
         self._writes += 1
-        self._put(self._state, state.to_json(__version__, write=f"{self._writer}.{self._writes}").encode())
+        plain = state.to_json(__version__, write=f"{self._writer}.{self._writes}").encode()
+        self._put(self._state, seal_state(plain, Bound(state.lineage, state.serial), self._seal))
         self._base, self._serial = state, state.serial
 
     def _put(self, target: _Object, content: bytes) -> None:
@@ -228,10 +238,3 @@ class _Object:
             if there is not None and there.content in self._in_doubt:
                 return self._bucket.put(self._key, content, if_match=there.etag)
             raise
-
-
-def _text(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return ""  # no state is empty: told as what it is

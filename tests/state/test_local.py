@@ -118,7 +118,6 @@ def test_a_run_after_a_torn_end_goes_on_behind_the_whole_records(tmp_path: Path)
         later = Journal(OsDisk(), path)
         later.append([{"kind": "begin", "n": 1}])
         later.append([{"kind": "gone", "address": "thing.b"}])
-        later.close()
         assert [record.get("n", record.get("address")) for record in Journal(OsDisk(), path).records()[kept:]] == [1, "thing.b"]
 
 

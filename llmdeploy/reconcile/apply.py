@@ -300,7 +300,7 @@ class Apply:
         return refused and not converges and not entry.id and not entry.steps
 
     def _take_back(self, job: Job) -> None:
-        """Forget a create that made nothing. The object that was to be replaced, if it is still there, is the present one again."""
+        """Forget a create that made nothing. The object that was to be replaced, if still there, is the present one again."""
         entry = self._entries[job.node.address]
         if entry.deposed:
             *older, old = entry.deposed

@@ -30,6 +30,7 @@ class JsonEvents:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._lock = Lock()
+        self._providers: dict[str, str] = {}
         self._write("version", f"llmdeploy {__version__}", llmdeploy=__version__, ui=FORMAT_VERSION)
 
     def __enter__(self) -> Self:
@@ -40,6 +41,7 @@ class JsonEvents:
 
     def plan(self, plan: Plan) -> None:
         """Tell each planned change, each drift and the counts."""
+        self._providers = {change.address: change.provider for change in plan.changes}
         for change in plan.changes:
             for drift in change.drift:
                 self._write(
@@ -78,22 +80,27 @@ class JsonEvents:
         """Write one event."""
         match event:
             case Started(address, action, at):
-                self._write("apply_start", f"{address}: {DOING[action]}...", at=at, hook=_hook(address, action=action))
+                self._write("apply_start", f"{address}: {DOING[action]}...", at=at, hook=self._hook(address, action=action))
             case Progress(address, message, elapsed_s, at):
-                hook = _hook(address, elapsed_seconds=round(elapsed_s, 3), message=message)
+                hook = self._hook(address, elapsed_seconds=round(elapsed_s, 3), message=message)
                 self._write("apply_progress", f"{address}: {message or 'Still working...'}", at=at, hook=hook)
             case Done(address, action, elapsed_s, at):
-                hook = _hook(address, action=action, elapsed_seconds=round(elapsed_s, 3))
+                hook = self._hook(address, action=action, elapsed_seconds=round(elapsed_s, 3))
                 self._write("apply_complete", f"{address}: {DONE[action]}", at=at, hook=hook)
             case Failed(address, action, message, hint, tail, elapsed_s, at):
-                hook = _hook(address, action=action, elapsed_seconds=round(elapsed_s, 3))
+                hook = self._hook(address, action=action, elapsed_seconds=round(elapsed_s, 3))
                 self._write("apply_errored", f"{address}: Failed", level="error", at=at, hook=hook)
                 self._diagnostic("error", message, hint, address=address, tail=tail)
             case Skipped(address, action, because, at):
                 message = f"{address}: Skipped because {because} failed" if because else f"{address}: Not started"
-                self._write("apply_skipped", message, level="warn", at=at, hook=_hook(address, action=action, because=because))
+                self._write(
+                    "apply_skipped", message, level="warn", at=at, hook=self._hook(address, action=action, because=because)
+                )
             case Note(message, at):
                 self._write("log", message, at=at)
+
+    def _hook(self, address: str, **fields: Tree) -> dict[str, Tree]:
+        return {"resource": _named(address, self._providers.get(address, "")), **fields}
 
     def _summary(self, operation: str, counted: Mapping[str, int], message: str) -> None:
         names = {"add": "create", "change": "update", "replace": "replace", "remove": "delete", "import": "adopt"}
@@ -121,21 +128,18 @@ class JsonEvents:
 
 
 def _resource(change: Change) -> dict[str, Tree]:
-    return {**_named(change.address), "implied_provider": change.provider, "actions": actions(change)}
+    return {**_named(change.address, change.provider), "actions": actions(change)}
 
 
-def _named(address: str) -> dict[str, Tree]:
+def _named(address: str, provider: str) -> dict[str, Tree]:
     """Return a resource under Terraform's names."""
     kind, _, name = address.partition(".")
     return {
         "addr": address,
         "module": "",
         "resource": address,
+        "implied_provider": provider,
         "resource_type": kind,
         "resource_name": name,
         "resource_key": None,
     }
-
-
-def _hook(address: str, **fields: Tree) -> dict[str, Tree]:
-    return {"resource": _named(address), **fields}

@@ -9,8 +9,10 @@ import atexit
 import errno
 import gc
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .errors import LlmdeployError
@@ -25,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Only a bug of llmdeploy shows a traceback."""
     _leave_garbage()
     _never_fail_to_encode()
+    _end_like_ctrl_c()
     try:
         code = _run(arguments)
         _flush()
@@ -114,6 +117,14 @@ def _never_fail_to_encode() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
+
+
+def _end_like_ctrl_c() -> None:
+    """Let SIGTERM and SIGHUP unwind the command as Ctrl-C does: a lock in a bucket does not end with its process."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with suppress(ValueError):  # only a main thread hears signals
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, signal.default_int_handler)
 
 
 def _flush() -> None:

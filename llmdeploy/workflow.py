@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import Event as Flag
@@ -18,6 +19,7 @@ from typing import Any
 
 from . import compliance, sources
 from . import pins as lockfile
+from .backend import Backend, Site, note
 from .change import Change
 from .desired import Desired
 from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
@@ -32,26 +34,57 @@ from .reconcile.refresh import prior_of, refresh, sweep
 from .registry import Registry
 from .resource import Tree, resolve
 from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, ResourceType, Run
-from .state.local import LocalStore
+from .state.local import STATE_FOLDER, LocalStore
 from .state.model import Entry, State
+from .state.store import Store
 from .state.upgrade import upgrade
-
-STATE_FOLDER = ".llmdeploy"
 
 
 class Project:
-    """A folder with a state, and the providers that own what is in it."""
+    """A folder with a state, and the providers that own what is in it.
 
-    def __init__(self, folder: Path, registry: Registry, environ: Mapping[str, str]) -> None:
+    locate: says where the state lies; asked when it is first needed. warn: gets a sentence for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        registry: Registry,
+        environ: Mapping[str, str],
+        *,
+        locate: Callable[[], Backend] = Backend,
+        warn: Callable[[str], None] = lambda _sentence: None,
+    ) -> None:
         self.folder = folder
         self.registry = registry
         self.environ = environ
-        self.store = LocalStore(folder / STATE_FOLDER)
+        self._locate = locate
+        self._warn = warn
+
+    @cached_property
+    def _backend(self) -> Backend:
+        return self._locate()
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of the state."""
+        return self._backend.store(Site(self.folder, self.environ, self._warn))
+
+    @property
+    def where(self) -> str:
+        """Where the state lies, for people."""
+        return self._backend.where if self._backend.bucket else str(self.folder / STATE_FOLDER)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether there may be a state: something was applied from this folder, or it lies elsewhere."""
+        return not isinstance(self.store, LocalStore) or (self.folder / STATE_FOLDER).is_dir()
 
     @contextmanager
     def lock(self, operation: str, timeout_s: float = 0.0) -> Generator[None]:
         """Hold the stack's lock. See `Store.lock`."""
         with self.store.lock(operation, timeout_s):
+            note(self.folder, self._backend)
             yield
 
     def state(self) -> State | None:

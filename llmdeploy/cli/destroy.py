@@ -11,7 +11,7 @@ from ..plan import Plan
 from ..views.events_json import JsonEvents
 from ..views.human import NOTHING_TO_DESTROY, plan_lines
 from ..views.screen import BLANK, line
-from ..workflow import STATE_FOLDER, identity_of, make_plan
+from ..workflow import identity_of, make_plan
 from .carry import PARALLELISM, carry_out, event_view
 from .options import (
     HERE,
@@ -94,7 +94,6 @@ class _Destroy:
             self._json.done("destroy", plan.counts, message, {})
             return
         kept = [line(f"Kept: {', '.join(plan.kept)}", hang=2)] if plan.kept else []
-        where = self._project.folder / STATE_FOLDER
-        also = f"The stack file and its state ({where}) stay; `llmdeploy apply` makes everything anew."
+        also = f"The stack file and its state ({self._project.where}) stay; `llmdeploy apply` makes everything anew."
         done = [] if plan.nothing_to_do else [BLANK, line((message, "bold green"))]
         show([*done, *kept, line(also, hang=2)])

@@ -11,14 +11,16 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from ..backend import Backend, check, migrate
+from ..desired import inputs_of
 from ..diagnostics import Diagnostic
 from ..errors import LlmdeployError, StackError
 from ..registry import Registry
 from ..stack.load import FILE_NAME, load
 from ..stack.starter import starter
-from ..workflow import STATE_FOLDER
+from ..state.local import STATE_FOLDER
 from .options import HERE, say, verb
-from .session import has_person
+from .session import has_person, warn
 
 app = verb()
 _IGNORED = f"{STATE_FOLDER}/"
@@ -35,12 +37,22 @@ def init(
     ] = None,
     region: Annotated[str | None, typer.Option(help="Where that is, for rules about residency.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a stack file that is there.")] = False,
+    migrate_state: Annotated[bool, typer.Option("--migrate-state", help="Move the state to where the stack file says.")] = False,
 ) -> None:
-    """Write a starter stack file. With comments and a .gitignore; asks on a terminal for what no option says."""
+    """Write a starter stack file. With comments and a .gitignore; asks on a terminal for what no option says.
+
+    Where a stack file is and keeps its state elsewhere, check that place instead.
+    """
     file = folder / FILE_NAME
-    if file.exists() and not force:
-        raise LlmdeployError(f"{file} is there already", hint="--force overwrites it")
     registry = Registry()
+    if migrate_state:
+        source, target, state = migrate(inputs_of(folder), registry, warn)
+        count = len(state.entries)
+        say(f"The state (serial {state.serial}, {count} resource{'s'[: count != 1]}) was in {source} and lies in {target} now.")
+        return
+    if file.exists() and not force:
+        _check_backend(folder, file, registry)
+        return
     profiles = [profile for text in compliance or () for profile in re.split(r"[,\s]+", text) if profile]
     text = starter(
         name=name or _ask("Name of the stack", _default_name(folder)),
@@ -52,6 +64,16 @@ def init(
     _check(text, registry)
     _write(folder, text)
     say(f"Wrote {file}. Next: llmdeploy plan" + ("" if folder == HERE else f" {folder}"))
+
+
+def _check_backend(folder: Path, file: Path, registry: Registry) -> None:
+    """Try whether the place of the state that the stack file names can hold it."""
+    backend, findings = check(inputs_of(folder), registry)
+    if backend == Backend():
+        raise LlmdeployError(f"{file} is there already", hint="--force overwrites it")
+    for sentence in findings:
+        warn(sentence)
+    say(f"{backend} can hold the state. Next: llmdeploy plan" + ("" if folder == HERE else f" {folder}"))
 
 
 def _ask(question: str, default: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..backend import backend_of
 from ..desired import Desired, Inputs, desire, inputs_of
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
@@ -16,7 +17,7 @@ from ..plan_file import is_plan_file
 from ..registry import Registry
 from ..sdk import Run
 from ..state.model import State
-from ..workflow import STATE_FOLDER, Project, identity_of, make_plan
+from ..workflow import Project, identity_of, make_plan
 from .options import say
 
 
@@ -30,8 +31,8 @@ class Session:
 
     @property
     def has_state(self) -> bool:
-        """Whether anything was ever applied from this folder, or is being applied for the first time."""
-        return (self.project.folder / STATE_FOLDER).is_dir()
+        """Whether anything may ever have been applied, or is being applied for the first time."""
+        return self.project.has_state
 
     def desire(self) -> Desired:
         """Return what the stack file asks for."""
@@ -66,7 +67,13 @@ def open_session(stack: Path, variables: Mapping[str, str] | None = None, var_fi
         raise LlmdeployError(f"{stack} is a saved plan, not a stack", hint=f"llmdeploy show {stack}, or llmdeploy apply {stack}")
     inputs = inputs_of(stack, variables, var_files)
     registry = Registry()
-    return Session(inputs, registry, Project(inputs.folder, registry, inputs.environ))
+    project = Project(inputs.folder, registry, inputs.environ, locate=lambda: backend_of(inputs, registry), warn=warn)
+    return Session(inputs, registry, project)
+
+
+def warn(sentence: str) -> None:
+    """Tell the user on standard error."""
+    print(f"Warning: {sentence}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)

@@ -51,12 +51,9 @@ class Lines:
     def encode(self, records: Sequence[Record], seal: Seal | None = None) -> bytes:
         """Return the next line: records that become durable together."""
         seq = self.seq + 1
-        document: dict[str, Any] = {"seq": seq, "records": records}
-        if seal is not None:
-            after = _began(self, records)
-            content = _json(records)
-            document = {"seq": seq, "sealed": seal.seal(content, Bound(after.lineage, after.serial, "journal", seq))}
-        text = _json(document)
+        after = _began(self, records)
+        envelope = seal.seal(_json(records), Bound(after.lineage, after.serial, "journal", seq)) if seal else None
+        text = _json({"seq": seq, "sealed": envelope} if envelope else {"seq": seq, "records": records})
         return b"%08x %s\n" % (crc32(text), text)
 
     def after(self, line: bytes, records: Sequence[Record]) -> Lines:

@@ -15,6 +15,9 @@ from .model import State
 from .recover import recover
 from .seal import Bound, Seal, open_state, seal_state
 
+STATE_FOLDER = ".llmdeploy"
+"""Name of the folder beside the stack file."""
+
 _KEPT = 5
 _NO_SPACE = "free disk space and run the same command again: nothing is lost"
 
@@ -137,13 +140,14 @@ class LocalStore:
         """Replace the state, keep the last generations, drop the journal. See `Store.write`."""
         try:
             plain = state.to_json(__version__).encode()
+            content = seal_state(plain, Bound(state.lineage, state.serial), self._seal)
             present = self._content(self._state)
             opened = None if present is None else self._opened(present)
-            # A run without changes must not push the older generations out.
-            if opened != plain or (self._seal is not None and opened is present):
+            # A run without changes must not push the older generations out; one that changes how it is sealed may.
+            if opened != plain or (opened is present) != (content is plain):
                 if present is not None:
                     self._keep_generation(present)
-                self._replace(seal_state(plain, Bound(state.lineage, state.serial), self._seal))
+                self._replace(content)
             self._journal.clear()
         except OSError as error:
             raise StateError(f"cannot write {self._state}: {error.strerror}", hint=_NO_SPACE) from None
@@ -174,3 +178,16 @@ class LocalStore:
             return self._disk.read(path)
         except FileNotFoundError:
             return None
+
+    def retire(self, moved_to: str) -> None:
+        """Put everything of this state aside: it lies elsewhere now. Only under the lock."""
+        del moved_to
+        try:
+            serial = "" if (state := self.read()) is None else str(state.serial)
+            # The backups first: without them, a state that is gone is no alarm.
+            for name in reversed(self._disk.names(self.folder)):
+                if name.startswith(self._state.name):
+                    self._disk.rename(self.folder / name, self.folder / f"moved-{serial}-{name}")
+            self._disk.sync_folder(self.folder)
+        except OSError as error:
+            raise StateError(f"cannot put {self._state} aside: {error.strerror}", hint="move it away by hand") from None

@@ -57,6 +57,14 @@ class Entry(BaseModel):
     deposed: tuple[Deposed, ...] = ()
 
 
+class Moved(StateCorrupt):
+    """A state that lies elsewhere now. `lineage` is its own."""
+
+    def __init__(self, where: str, moved_to: str, lineage: str) -> None:
+        super().__init__(f"{where} was moved to {moved_to}", hint="write that place into the stack file: `state:` and `name:`")
+        self.lineage = lineage
+
+
 @dataclass(frozen=True)
 class State:
     """Everything of one stack that exists.
@@ -96,12 +104,17 @@ class State:
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
+    def moved_json(self, writer: str, moved_to: str) -> str:
+        """Return the text that stands in the place of a state that lies elsewhere now."""
+        document = {"format_version": FORMAT, "llmdeploy_version": writer, "lineage": self.lineage, "moved_to": moved_to}
+        return json.dumps(document, indent=1) + "\n"
+
     @classmethod
     def from_json(cls, text: str | bytes, where: str, way_out: str = "restore it from a backup") -> State:
         """Read what `to_json` wrote. `where` names the file in errors, `way_out` says what to do when it is broken.
 
         Raises:
-            StateCorrupt: empty, truncated, not ours, or written by a newer version.
+            StateCorrupt: empty, truncated, not ours, moved away, or written by a newer version.
         """
         if not text.strip():
             raise StateCorrupt(f"{where} is empty", hint=way_out)
@@ -113,6 +126,8 @@ class State:
                 raise StateCorrupt(
                     f"{where} was written by llmdeploy {writer} in format {version}", hint="use that version or newer"
                 )
+            if "moved_to" in document:
+                raise Moved(where, str(document["moved_to"]), str(document["lineage"]))
             entries = [Entry.model_validate(entry) for entry in document["resources"]]
             return cls(
                 lineage=str(document["lineage"]),

@@ -8,7 +8,7 @@ has grown: so the size of one write is bounded.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from uuid import uuid4
 
@@ -70,10 +70,10 @@ class S3Store:
         lines = decode(journal or b"", f"{self.where}/journal.json", self._seal)
         if journal is not None and lines.size != len(journal):
             raise StateCorrupt(f"{self.where}/journal.json is cut off", hint=_WAY_OUT)
+        self._lines = lines
         where = f"{self.where}/state.json"
         opened = None if content is None else open_state(content, where, self._seal, _WAY_OUT)
         state = None if opened is None else State.from_json(opened, where, _WAY_OUT)
-        self._lines = lines
         self._base = recover(state, lines.records, where, f"{self.where}/journal.json")
         return self._base
 
@@ -173,6 +173,15 @@ class S3Store:
         except StateError:
             pass  # what the journal still says is in the state, and is read so
 
+    def retire(self, moved_to: str) -> None:
+        """Say in the state's place where it lies now, and keep it beside. Only under the lock, after `begin`."""
+        content, base = self._state.content, self._base
+        if content is None or base is None:
+            return
+        with suppress(Conflict):  # kept by a try that was interrupted
+            self._bucket.put(f"{self._state.key}.moved-{base.serial}", content, if_match=None)
+        self._put(self._state, base.moved_json(__version__, moved_to).encode())
+
     def _begin_record(self, state: State) -> Record:
         return {"kind": "begin", "lineage": state.lineage, "stack": state.stack, "serial": state.serial, "lock": self._writer}
 
@@ -203,14 +212,14 @@ class _Object:
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.known = False
         self.content: bytes | None = None
+        self.key = key
         self._bucket = bucket
-        self._key = key
         self._etag: str | None = None
         self._in_doubt: list[bytes] = []
 
     def read(self) -> bytes | None:
         """Return the content; None when there is no such object."""
-        stored = self._bucket.get(self._key)
+        stored = self._bucket.get(self.key)
         self.content, self._etag = (stored.content, stored.etag) if stored else (None, None)
         self.known, self._in_doubt = True, []
         return self.content
@@ -230,11 +239,11 @@ class _Object:
 
     def _replace(self, content: bytes) -> str:
         try:
-            return self._bucket.put(self._key, content, if_match=self._etag)
+            return self._bucket.put(self.key, content, if_match=self._etag)
         except Conflict:
-            there = self._bucket.get(self._key)
+            there = self._bucket.get(self.key)
             if there is not None and there.content == content:
                 return there.etag
             if there is not None and there.content in self._in_doubt:
-                return self._bucket.put(self._key, content, if_match=there.etag)
+                return self._bucket.put(self.key, content, if_match=there.etag)
             raise

@@ -55,13 +55,19 @@ class Keys(Protocol):
 
 
 class Seal:
-    """Seals texts and opens them again."""
+    """Seals texts and opens them again.
 
-    def __init__(self, keys: Keys) -> None:
+    keys: what seals; None: texts stay as they are. older: also opens, for a state that gets another key.
+    """
+
+    def __init__(self, keys: Keys | None, older: Keys | None = None) -> None:
         self._keys = keys
+        self._opening = [one for one in (keys, older) if one is not None]
 
-    def seal(self, content: bytes, bound: Bound) -> dict[str, Any]:
-        """Return the envelope of `content`, ready for JSON."""
+    def seal(self, content: bytes, bound: Bound) -> dict[str, Any] | None:
+        """Return the envelope of `content`, ready for JSON; None when texts stay as they are."""
+        if self._keys is None:
+            return None
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         header, key = self._keys.new(bound.lineage)
@@ -90,17 +96,27 @@ class Seal:
             if envelope["sealed"] > _FORMAT:
                 raise StateCorrupt(f"{where} was encrypted by a newer llmdeploy", hint="use that version or newer")
             bound = Bound(str(envelope["lineage"]), int(envelope["serial"]), kind, place)
-            key = self._keys.find(envelope["key"], bound.lineage, where)
+            key = self._find(envelope["key"], bound.lineage, where)
             return AESGCM(key).decrypt(b64decode(envelope["nonce"]), b64decode(envelope["data"]), bound.associated())
         except (InvalidTag, KeyError, TypeError, ValueError):
             raise StateCorrupt(
                 f"{where} was changed after it was encrypted, or belongs to another state or serial", hint="restore it"
             ) from None
 
+    def _find(self, header: Mapping[str, Any], lineage: str, where: str) -> bytes:
+        *others, last = self._opening
+        for keys in others:
+            try:
+                return keys.find(header, lineage, where)
+            except StateError:
+                continue
+        return last.find(header, lineage, where)
+
 
 def seal_state(content: bytes, bound: Bound, seal: Seal | None) -> bytes:
-    """Return a state's text as it is written: sealed, or as it is without a seal."""
-    return content if seal is None else json.dumps(seal.seal(content, bound), indent=1).encode() + b"\n"
+    """Return a state's text as it is written: sealed, or as it is."""
+    envelope = seal.seal(content, bound) if seal else None
+    return content if envelope is None else json.dumps(envelope, indent=1).encode() + b"\n"
 
 
 def open_state(content: bytes, where: str, seal: Seal | None, way_out: str) -> bytes:

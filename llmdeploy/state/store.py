@@ -65,3 +65,7 @@ class Store(Protocol):
             LlmdeployError: nobody holds it, its id is another one, or its holder is alive.
         """
         ...
+
+    def retire(self, moved_to: str) -> None:
+        """Put a state aside that lies elsewhere now, `moved_to` in words, and keep it as a backup. Only under the lock."""
+        ...

@@ -16,6 +16,7 @@ from ..plan_file import SavedPlan, check_files, check_world, find_stack, is_plan
 from ..resource import Tree
 from ..sdk import Run
 from ..state.model import State
+from ..views.document import dumps
 from ..views.events_json import JsonEvents
 from ..views.human import output_lines, plan_lines, saved_line
 from ..views.screen import BLANK, line
@@ -93,7 +94,9 @@ def _apply_saved(file: Path, parallelism: int, json: JsonEvents | None, timeout_
     saved = load(file)
     stack = find_stack(saved, file)
     check_files(saved, file, stack)
-    project = open_session(stack).project
+    # The plan's own variables may say where the state lies.
+    variables = {name: value if isinstance(value, str) else dumps(value) for name, value in saved.plan.variables.items()}
+    project = open_session(stack, variables).project
     with project.lock("apply", timeout_s):
         _Apply(project, parallelism, json).saved(saved, file)
 

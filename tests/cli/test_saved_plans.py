@@ -272,6 +272,47 @@ def test_a_saved_plan_waits_for_the_lock(cli: Cli) -> None:
         assert cli("show", "p.plan").code == 0
 
 
+# --- what only recovery knows ------------------------------------------------------------------------------------------------
+
+
+def forget(cli: Cli, address: str) -> None:
+    """Take a resource out of the state file, as if its last write had been lost."""
+    file = cli.folder / ".llmdeploy" / "state.json"
+    state = json.loads(file.read_text())
+    state["resources"] = [one for one in state["resources"] if one["address"] != address]
+    file.write_text(json.dumps(state))
+
+
+def test_an_adoption_is_planned_saved_and_applied(cli: Cli) -> None:
+    cli.stack(tagged=True)
+    cli.ok("apply", "-y")
+    forget(cli, "thing.two")
+    out = cli.ok("plan", "--out", "p.plan")
+    assert "> thing.two  (it carries the tags of this stack and was not in the state)\n      found: two\n" in out
+    assert "0 to delete, 1 to adopt." in out
+    document = json.loads(cli.ok("show", "p.plan", "--format", "json"))
+    (found,) = (one["change"] for one in document["resource_changes"] if one["address"] == "thing.two")
+    assert (found["actions"], found["importing"]) == (["no-op"], {"id": "two"})
+    assert "1 adopted." in cli.ok("apply", "p.plan")
+    assert cli("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_create_in_doubt_is_told(cli: Cli) -> None:
+    cli.stack(names=["one"], gate="gate", mute=True)
+    with subprocess.Popen(
+        [*COMMAND, "apply", "-y"], cwd=cli.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        next(text for text in process.stdout if b"sent one" in text)
+        process.kill()
+    out = cli.ok("plan")
+    assert "1 create in doubt: thing.one. It was sent and never answered; apply settles that first." in out
+    assert json.loads(cli.ok("plan", "--format", "json"))["in_doubt"] == ["thing.one"]
+    (cli.folder / "gate").touch()
+    cli.ok("apply", "-y")
+    assert cli("plan", "--detailed-exitcode").code == 0
+
+
 # --- wrong files -------------------------------------------------------------------------------------------------------------
 
 

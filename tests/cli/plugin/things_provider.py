@@ -1,6 +1,7 @@
 """A provider for the tests of the command line: its world is a folder of small files beside the stack file.
 
 Things can wait for a file (`gate`), fail, drift, be inspected and have logs; a badge is a key, a door stands on all badges.
+Tagged things carry ownership tags in files beside the world, and are found by them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from llmdeploy.sdk import (
     CommandFailed,
     Context,
     Drift,
+    Found,
     Fragment,
     Input,
     Interrupted,
@@ -40,7 +42,10 @@ from llmdeploy.sdk import (
 
 
 class Config(BaseModel):
-    """names: the things; fail: those that fail; gate: a file that each thing waits for; missing: what preflight finds missing."""
+    """names: the things; fail: those that fail; gate: a file that each thing waits for; missing: what preflight finds missing.
+
+    mute: a thing waits at the gate before it tells that it exists; tagged: it carries ownership tags.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,6 +55,8 @@ class Config(BaseModel):
     crash: tuple[str, ...] = ()
     gate: str = ""
     stubborn: bool = False
+    mute: bool = False
+    tagged: bool = False
     missing: str = ""
     note: str = ""
 
@@ -63,6 +70,8 @@ class ThingSpec(Spec):
     crash: bool = False
     gate: str = ""
     stubborn: bool = False
+    mute: bool = False
+    tagged: bool = False
     missing: str = ""
     note: str = ""
     after: Input[str] | None = None
@@ -97,6 +106,12 @@ class Thing(ManagedType[ThingSpec, ThingOutputs]):
     def create(self, ctx: Context, spec: ThingSpec) -> ThingOutputs:
         path = world(ctx.run, spec.name)
         path.parent.mkdir(exist_ok=True)
+        if spec.tagged:
+            _tags(ctx.run, spec.name).parent.mkdir(exist_ok=True)
+            _tags(ctx.run, spec.name).write_text(json.dumps([dict(ctx.tags), spec.tree()]), encoding="utf-8")
+        if spec.mute:
+            ctx.progress(f"sent {spec.name}")
+            _wait(ctx, spec)
         ctx.acked(spec.name)
         ctx.progress(f"writing {spec.name}")
         if spec.fail:
@@ -113,6 +128,7 @@ class Thing(ManagedType[ThingSpec, ThingOutputs]):
 
     def delete(self, ctx: Context, prior: Prior) -> None:
         world(ctx.run, prior.spec["name"]).unlink(missing_ok=True)
+        _tags(ctx.run, prior.spec["name"]).unlink(missing_ok=True)
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         return [Problem(f"there is no {values['missing']}", "bring it")] if values["missing"] else []
@@ -123,6 +139,10 @@ class Thing(ManagedType[ThingSpec, ThingOutputs]):
             return ReadResult(prior.address, exists=False)
         drifted = path.read_text(encoding="utf-8") != prior.spec["text"]
         return ReadResult(prior.address, drift=(Drift("text", f"{path.name}: somebody wrote into it"),) if drifted else ())
+
+
+def _tags(run: Run, name: str) -> Path:
+    return run.folder.absolute() / "tags" / name
 
 
 def _wait(ctx: Context, spec: ThingSpec) -> None:
@@ -269,6 +289,8 @@ class Things:
             "crash": name in config.crash,
             "gate": config.gate,
             "stubborn": config.stubborn,
+            "mute": config.mute,
+            "tagged": config.tagged,
             "missing": config.missing,
             "note": config.note,
             "after": Ref(f"thing.{config.names[index - 1]}", "path") if index else None,
@@ -282,6 +304,14 @@ class Things:
                 yield thing.read(run, replace(request.prior, drift=()))
             else:
                 yield ReadResult(request.prior.address)
+
+    def sweep(self, run: Run, config: BaseModel) -> Iterable[Found]:
+        """Return the things that carry tags of this stack."""
+        for file in sorted((run.folder.absolute() / "tags").glob("*")):
+            tags, spec = json.loads(file.read_text(encoding="utf-8"))
+            if tags["llmdeploy:lineage"] == run.identity.lineage:
+                generation, outputs = int(tags["llmdeploy:generation"]), {"path": str(world(run, file.name))}
+                yield Found(tags["llmdeploy:address"], "thing", self.name, file.name, generation, spec, outputs)
 
 
 things = Things()

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .diagnostics import Diagnostics, nearest
-from .errors import LlmdeployError, NotBuilt
+from .errors import LlmdeployError, StackError
 from .graph import Graph
 from .policy import Policy
 from .resource import Ref, Resource, Tree
@@ -56,7 +56,6 @@ def refuse_unbuilt(loaded: Loaded) -> None:
     """
     stack = loaded.stack
     asked: dict[str, tuple[bool, str]] = {
-        "state.s3": (stack.state.s3 is not None, "state in S3"),
         "gateway.fallback": (stack.gateway.fallback is not None, "a hosted fallback"),
         "engine.runtime": (stack.engine.runtime == "container", "the container runtime"),
         "hardware.gpu": (stack.hardware.gpu not in ("auto", "none"), "GPUs"),
@@ -150,18 +149,18 @@ def _key_request(key: Key) -> KeyRequest:
     )
 
 
-def build(request: LayoutRequest, provider: Provider, types: Types) -> Blueprint:
-    """Lay the stack out. Pure.
+def build(request: LayoutRequest, provider: Provider, types: Types, *, shared_state: bool = False) -> Blueprint:
+    """Lay the stack out. Pure. shared_state: the state lies where others can go on from, without the operator's files.
 
     Raises:
-        NotBuilt: the stack file asks for something that this version cannot build.
+        StackError: a secret that llmdeploy makes would lie in a file of the operator, where it may not.
         LlmdeployError: the provider's resources do not fit their own types, or form no graph.
     """
     fragment = provider.layout(request)
     if fragment.serves:
         resources, outputs = fragment.resources, fragment.outputs
     else:
-        _check_custody(request, fragment)
+        _check_custody(request, fragment, shared_state)
         builder = _Builder(request, provider.name, fragment)
         resources, outputs = (*fragment.resources, *builder.resources()), builder.outputs()
     return Blueprint(Graph(_checked(resource, types) for resource in resources), outputs)
@@ -188,18 +187,19 @@ def protected(graph: Graph, loaded: Loaded) -> Graph:
     )  # fmt: skip
 
 
-def _check_custody(request: LayoutRequest, fragment: Fragment) -> None:
-    if fragment.custody:
+def _check_custody(request: LayoutRequest, fragment: Fragment, shared_state: bool) -> None:
+    if fragment.custody and not shared_state:
         return
-    generated = [
-        name
-        for name, reference in (("storage.key", request.storage.key), ("gateway.tls.cert", request.gateway.tls_cert))
-        if reference is None
-    ]
+    secrets = (
+        ("storage.key", request.storage.encryption != "none" and request.storage.key is None),
+        ("gateway.tls", request.gateway.tls_cert is None),
+    )
+    generated = [name for name, made in secrets if made]
     if generated:
-        raise NotBuilt(
-            f"{' and '.join(generated)} would be made by llmdeploy and lie in a file of the operator: only `local` may do that",
-            hint="give a reference (env:, file:) in the stack file",
+        rule = "with the state in S3, nobody else could go on" if fragment.custody else "only `local` may do that"
+        raise StackError(
+            f"what {' and '.join(generated)} would name is left to llmdeploy, and would lie in a file of the operator: {rule}",
+            hint="give references: storage.key: file:PATH or env:NAME, gateway.tls: {cert: file:PATH, key: file:PATH}",
         )
 
 

@@ -107,7 +107,8 @@ def desire(inputs: Inputs, registry: Registry) -> Desired:
             engine=engine,
         )
         request = blueprint.layout_request(loaded, policy, model, size, engine, pinned=pinned)
-        built = blueprint.build(request, provider, registry.types([provider.name]))
+        types = registry.types([provider.name])
+        built = blueprint.build(request, provider, types, shared_state=stack.state.s3 is not None)
     return Desired(
         loaded=loaded,
         pins=pins,

@@ -32,7 +32,7 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
         yield from _drift_lines(plan)
         return
     if plan.nothing_to_do:
-        yield line(NO_CHANGES if plan.mode == "apply" else NOTHING_TO_DESTROY)
+        yield line(_nothing(plan), hang=2)
         return
     yield from _head(plan)
     yield from _groups(plan)
@@ -42,6 +42,12 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
     if plan.kept:
         yield line(f"Kept, because it holds data or something that is kept stands on it: {', '.join(plan.kept)}", hang=2)
     yield from _outputs(plan)
+
+
+def _nothing(plan: Plan) -> str:
+    if plan.targets:
+        return f"No changes to {', '.join(plan.targets)} and what belongs to that. The rest was not looked at."
+    return NOTHING_TO_DESTROY if plan.mode == "destroy" else NO_CHANGES
 
 
 def saved_line(saved: SavedPlan) -> Line:

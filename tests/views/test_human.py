@@ -62,3 +62,8 @@ def test_several_creations_in_doubt() -> None:
     assert "2 creates in doubt: thing.a, thing.z. They were sent and never answered; apply settles that first." in rendered(
         plan, None
     )
+
+
+def test_a_part_without_changes_does_not_speak_for_the_whole() -> None:
+    text = rendered(replace(plans.unchanged(), targets=("host.local",)), None)
+    assert text == "No changes to host.local and what belongs to that. The rest was not looked at.\n"

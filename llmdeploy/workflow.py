@@ -7,7 +7,6 @@ a stack file asks for (`desired.Desired`), `apply_plan` carries the plan out.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import compliance, sources
 from . import pins as lockfile
@@ -23,11 +22,9 @@ from .backend import Backend, Site, note
 from .change import Change
 from .desired import Desired
 from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
-from .event import Emit
 from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
-from .reconcile.apply import Apply, Outcome
 from .reconcile.diff import diff, drift_only, mark_found, narrow
 from .reconcile.recover import unknown_to, with_found
 from .reconcile.refresh import prior_of, refresh, sweep
@@ -38,6 +35,10 @@ from .state.local import STATE_FOLDER, LocalStore
 from .state.model import Entry, State
 from .state.store import Store
 from .state.upgrade import upgrade
+
+if TYPE_CHECKING:  # what only an apply needs is imported by the two functions that it calls
+    from .event import Emit
+    from .reconcile.apply import Outcome
 
 
 class Project:
@@ -279,6 +280,8 @@ def preflight(plan: Plan, types: Mapping[str, ResourceType[Any, Any]], run: Run,
     Raises:
         PreflightFailed: with every problem found.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     wanted = [change for change in plan.changes if change.action in ("create", "adopt", "update", "replace")]
 
     def ask(change: Change) -> list[str]:
@@ -309,6 +312,8 @@ def apply_plan(
     stop: Flag | None = None,
 ) -> Outcome:
     """Carry the plan out, under the lock that the plan was made under. The first apply makes the lineage."""
+    from .reconcile.apply import Apply
+
     old = replace(state, stack=plan.stack) if state else State.fresh(plan.stack)
     run.identity = Identity(old.stack, old.lineage)
     provider_names = {*plan.provider_configs, *(change.provider for change in plan.changes)}

@@ -75,4 +75,5 @@ def test_a_provider_that_the_stack_does_not_name_is_not_loaded(tmp_path: Path) -
 def test_a_first_plan_needs_no_library_of_machines(laptop: Path, arguments: list[str]) -> None:
     modules = modules_after(arguments, laptop)
     assert "llmdeploy.reconcile.diff" in modules, "nothing was planned"
+    assert sorted(modules & {"llmdeploy.reconcile.apply", "llmdeploy.event", "concurrent.futures"}) == []
     assert sorted(modules & (REMOTE | DRAWING | SECRET)) == []

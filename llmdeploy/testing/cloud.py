@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
 from random import Random
 from typing import Any, Literal, Protocol
@@ -83,12 +82,16 @@ class CloudObject:
 
     def shown(self) -> dict[str, Json]:
         """Return what a client sees."""
-        document = asdict(self)
+        document = dict(vars(self))
         del document["hidden"], document["pending"]
         return {**document, "state": "pending" if self.pending else "running"}
 
+    def copy(self) -> CloudObject:
+        """Return an object of its own with the same values. Values are replaced, never changed."""
+        return replace(self, params=dict(self.params), tags=dict(self.tags), parts=dict(self.parts))
 
-@dataclass
+
+@dataclass(frozen=True)
 class _Token:
     """What a token was used for, and which object it made."""
 
@@ -245,11 +248,11 @@ class FakeCloud:
     def objects(self) -> list[CloudObject]:
         """Return every live object, visible or not, by id."""
         with self._guard:
-            return [copy.deepcopy(self._objects[object_id]) for object_id in sorted(self._objects)]
+            return [self._objects[object_id].copy() for object_id in sorted(self._objects)]
 
     def _audit(self) -> Json:
         return {
-            "objects": [asdict(one) for one in self.objects()],
+            "objects": [vars(one) for one in self.objects()],
             "creates": dict(self.creates),
             "history": list(self.history),
             "calls": self.calls,
@@ -259,8 +262,8 @@ class FakeCloud:
         """Return all that a later call can notice, and how often each thing was made: equal worlds behave alike."""
         with self._guard:
             return {
-                "objects": [asdict(self._objects[object_id]) for object_id in sorted(self._objects)],
-                "tokens": {token: asdict(made) for token, made in sorted(self._tokens.items())},
+                "objects": [vars(one) for one in self.objects()],
+                "tokens": {token: (made.request, made.object_id) for token, made in sorted(self._tokens.items())},
                 "ids": dict(sorted(self._ids.items())),
                 "creates": dict(sorted(self.creates.items())),
             }
@@ -270,16 +273,17 @@ class FakeCloud:
         with self._guard:
             other = FakeCloud(self.habits, faults=faults)
             other.creates = self.creates.copy()
-            other._objects = copy.deepcopy(self._objects)
-            other._tokens = copy.deepcopy(self._tokens)
+            other._objects = {object_id: one.copy() for object_id, one in self._objects.items()}
+            other._tokens = dict(self._tokens)
             other._ids = self._ids.copy()
-            other._random = copy.deepcopy(self._random)
+            if self.habits.fault_rate:
+                other._random.setstate(self._random.getstate())
             return other
 
 
 class LocalCloud:
     """A client in the same process. A call that changes something passes three points of `effects`: before it is sent, when it is
-    done and not yet answered, and when it was answered; a call that reads passes one."""
+    done and not yet answered, and when it was answered; a call that reads passes none."""
 
     _READS = ("get", "list", "account")
 
@@ -289,11 +293,12 @@ class LocalCloud:
 
     def call(self, name: str, /, **arguments: Json) -> Json:
         """Call one operation. Raises CloudError."""
+        if name in self._READS:
+            return self._cloud.call(name, **arguments)
         self._effects.at(f"cloud: {name}, before it is sent")
         answer = self._cloud.call(name, **arguments)
-        if name not in self._READS:
-            self._effects.at(f"cloud: {name}, done and not answered")
-            self._effects.at(f"cloud: {name}, answered")
+        self._effects.at(f"cloud: {name}, done and not answered")
+        self._effects.at(f"cloud: {name}, answered")
         return answer
 
 

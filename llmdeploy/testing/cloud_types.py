@@ -457,14 +457,17 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
         return MachineOutputs.model_validate({**self.outputs_of(found), "password_mark": mark})
 
     def update(self, ctx: Context, prior: Prior, spec: MachineSpec) -> MachineOutputs:
-        """Change it while it runs."""
+        """Change it while it runs, and let it back into service if somebody else took it out."""
         self.change(ctx, prior, spec)
+        if any(drift.field == "serving" for drift in prior.drift):
+            self.serve(ctx, prior, serving=True)
         return self._configured(ctx, prior.id, spec)
 
     def drift(self, run: Run, prior: Prior, found: Mapping[str, Json]) -> tuple[Drift, ...]:
-        """The password and what the steps left count too."""
+        """The password, what the steps left, and whether it serves count too."""
         lost = () if found["parts"].get("config") == prior.spec["config"] else (Drift("config", "its configuration was changed"),)
-        return (*super().drift(run, prior, found), *lost, *_password_drift(run, prior))
+        out = () if found["serving"] else (Drift("serving", "it is out of service"),)
+        return (*super().drift(run, prior, found), *lost, *out, *_password_drift(run, prior))
 
     def serve(self, ctx: Context, prior: Prior, *, serving: bool) -> OperationResult:
         """Let it into service or take it out; what is gone is out."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -164,21 +163,21 @@ class MemoryDisk:
 
     def crash(self, kept: Kept, effects: Effects | None = None) -> MemoryDisk:
         """Return the disk that the next run finds after the power failed now; this one stays as it is."""
-        with self._guard:
-            # Copied together with the names: a file that has two of them stays one file.
-            names, folders = copy.deepcopy(self._names), self._folders if kept.names is None else self._durable_folders
         world = MemoryDisk(effects)
-        durable = dict(names.durable)
-        for change in names.pending[: kept.names]:
-            _apply(change, durable)
-        world._folders = {folder for folder in folders if all(above in folders for above in folder.parents)}
-        world._durable_folders = set(world._folders)
-        live = {path: file for path, file in durable.items() if path.parent in world._folders}
-        torn = _last_written(names) if kept.torn is not None else None
-        for file in {id(file): file for file in live.values()}.values():
-            file.durable = file.volatile = _survivor(file, kept, torn=file is torn)
-            file.last_write = None
-        world._names = _Names(dict(live), dict(live))
+        with self._guard:
+            folders = self._folders if kept.names is None else self._durable_folders
+            world._folders = {folder for folder in folders if all(above in folders for above in folder.parents)}
+            world._durable_folders = set(world._folders)
+            names = dict(self._names.durable)
+            for change in self._names.pending[: kept.names]:
+                _apply(change, names)
+            torn = _last_written(self._names) if kept.torn is not None else None
+            fresh: dict[int, _File] = {}  # a file that has two names stays one file
+            for path, file in names.items():
+                if path.parent in world._folders:
+                    content = _survivor(file, kept, torn=file is torn)
+                    world._names.volatile[path] = fresh.setdefault(id(file), _File(content, content))
+            world._names.durable = dict(world._names.volatile)
         return world
 
     def futures(self) -> Iterator[Kept]:

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -24,6 +24,7 @@ from tests.support import ROOT
 
 CI = ROOT / "examples" / "ci"
 SHELL = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
+ROLES = {f"LLMDEPLOY_{role.upper()}_ROLE": f"arn:aws:iam::123456789012:role/{role}" for role in ("plan", "apply")}
 Tree = dict[str, Any]
 
 
@@ -41,10 +42,11 @@ class Outcome:
 class Repository:
     """A git repository with a stack of the provider `things`; it stands for every runner's checkout.
 
-    State and world lie in it and are ignored by git: they stand for the bucket and the cloud.
+    keeps: what a fresh checkout leaves there, ignored by git: state and world stand for the bucket and the cloud.
     """
 
     folder: Path
+    keeps: tuple[str, ...] = (".llmdeploy", "world")
 
     def git(self, *arguments: str) -> str:
         """Run git; return what it printed."""
@@ -60,9 +62,9 @@ class Repository:
         return self.git("rev-parse", "HEAD")
 
     def checkout(self, commit: str) -> None:
-        """Leave nothing of an earlier job but what stands for bucket and cloud."""
+        """Check a commit out; leave nothing of an earlier job but what is kept."""
         self.git("checkout", "--quiet", "--force", commit)
-        self.git("clean", "-ffdxq", "--exclude=.llmdeploy", "--exclude=world")
+        self.git("clean", "-ffdxq", *(f"--exclude={name}" for name in self.keeps))
 
     def shell(self, script: str, environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run a script as a runner does: in bash, ended by the first failure, also in a pipe."""
@@ -115,7 +117,7 @@ def filled(text: str, context: Tree) -> str:
 
 @dataclass
 class GitHubRun:
-    """One run of a workflow: its jobs share the context and the artefacts."""
+    """One run of a workflow: its jobs share the context and the artefacts. assume: a role's ARN -> the variables of a job in it."""
 
     repository: Repository
     service: GitHub
@@ -123,13 +125,14 @@ class GitHubRun:
     github: Tree
     environ: Mapping[str, str]
     number: int
+    assume: Callable[[str], Mapping[str, str]]
     needs: Tree = field(default_factory=dict[str, Any])
 
     def job(self, name: str) -> Outcome:
         """Run one job; later ones see its outputs."""
         job = self.workflow["jobs"][name]
         token = self.service.grant(job["permissions"])
-        variables = {"LLMDEPLOY_WHEEL": "llmdeploy", "LLMDEPLOY_PLAN_ROLE": "arn:plan", "LLMDEPLOY_APPLY_ROLE": "arn:apply"}
+        variables = {"LLMDEPLOY_WHEEL": "llmdeploy", **ROLES}
         context: Tree = {
             "github": {**self.github, "repository": self.service.repository, "token": token},
             "vars": {**variables, "AWS_REGION": "eu-central-1"},
@@ -150,6 +153,7 @@ class _Job:
 
     def __init__(self, run: GitHubRun, context: Tree) -> None:
         self._run, self._context, self._log = run, context, ""
+        self._role: Mapping[str, str] = {}
         self._folder = run.repository.folder
         self._files = {name: run.repository.folder.parent / f"github-{name}" for name in ("output", "summary")}
 
@@ -187,6 +191,7 @@ class _Job:
             "GITHUB_OUTPUT": str(self._files["output"]),
             "GITHUB_STEP_SUMMARY": str(self._files["summary"]),
             **self._run.environ,
+            **self._role,
             **environ,
         }
 
@@ -198,8 +203,7 @@ class _Job:
             case "actions/setup-python":
                 pass  # Python is here
             case "aws-actions/configure-aws-credentials":
-                # The provider of these tests needs no cloud; the role must be named all the same.
-                assert filled(given["role-to-assume"], self._context).startswith("arn:")
+                self._role = self._run.assume(filled(given["role-to-assume"], self._context))
             case "actions/upload-artifact":
                 artefacts[self._run.number, given["name"]] = zipped(self._folder, given["path"].split())
             case "actions/download-artifact":

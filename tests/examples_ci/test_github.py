@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.examples_ci.cloud import STATE, Cloud, serving_cloud
 from tests.examples_ci.doubles import GITHUB_BOT, GitHub, make_certificate, serving, zipped
-from tests.examples_ci.runner import GitHubRun, Outcome, Repository, workflow_of
+from tests.examples_ci.runner import ROLES, GitHubRun, Outcome, Repository, workflow_of
 from tests.support import require_tool
 
 pytestmark = pytest.mark.integration
@@ -26,12 +27,18 @@ class Team:
     repository: Repository
     service: GitHub
     environ: dict[str, str]
+    cloud: Cloud | None = None
 
     def run(self, workflow: str, event: dict[str, Any], sha: str) -> GitHubRun:
         """Return a new run of a workflow."""
         github = {"event": event, "sha": sha, "ref": "refs/heads/main"}
         self.service.runs.append({"id": (number := 500 + len(self.service.runs)), "event": "pull_request"})
-        return GitHubRun(self.repository, self.service, workflow_of(workflow), github, self.environ, number)
+        return GitHubRun(self.repository, self.service, workflow_of(workflow), github, self.environ, number, self.assume)
+
+    def assume(self, arn: str) -> Mapping[str, str]:
+        """Return what a job in a role gets: nothing where the provider and the state need no cloud."""
+        assert arn in ROLES.values()
+        return self.cloud.assume(arn) if self.cloud else {}
 
     def edit(self, **config: Any) -> str:
         """Commit a stack file with this configuration of the provider, on a branch from main; return the commit."""
@@ -281,3 +288,34 @@ def test_a_look_that_fails_is_no_drift(team: Team) -> None:
     assert failed.result == "failure"
     assert "nmae" in failed.log
     assert team.service.issues == []
+
+
+@pytest.fixture
+def cloud_team(team: Team) -> Generator[Team]:
+    """Return a team whose state lies in a bucket, whose runners keep nothing, and whose jobs have the rights of their role."""
+    with serving_cloud() as team.cloud:
+        team.repository.keeps = ("world",)
+        stack = yaml.safe_load((team.repository.folder / "stack.yaml").read_text())
+        team.repository.commit(stack_yaml=yaml.safe_dump({**stack, "state": STATE}, sort_keys=False))
+        yield team
+
+
+def test_each_job_has_the_rights_it_needs_on_the_bucket(cloud_team: Team) -> None:
+    team = cloud_team
+    applied(team, text="first")
+    applied(team, text="second")
+    assert team.world() == {"one": "second", "two": "second"}
+    (team.repository.folder / "world" / "one").write_text("edited by hand")
+    assert (drifted := team.drift()).result == "success", drifted.log
+    assert team.service.issues[0]["state"] == "open"
+
+
+def test_the_role_that_plans_can_apply_nothing(cloud_team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team = cloud_team
+    head = team.edit(text="first")
+    assert team.plan(head).result == "success"
+    monkeypatch.setitem(ROLES, "LLMDEPLOY_APPLY_ROLE", ROLES["LLMDEPLOY_PLAN_ROLE"])
+    _, done = team.apply(team.merge(head))
+    assert done.result == "failure"
+    assert "access is denied" in done.log
+    assert team.world() == {}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.examples_ci.cloud import REGION, STATE, serving_cloud
 from tests.examples_ci.doubles import GitLab, serving, zipped
-from tests.examples_ci.runner import GitLabPipeline, Outcome, Repository
+from tests.examples_ci.runner import ROLES, GitLabPipeline, Outcome, Repository
 
 pytestmark = pytest.mark.integration
 MARKER = "<!-- llmdeploy plan: demo -->"
@@ -24,13 +25,14 @@ class Team:
     repository: Repository
     service: GitLab
     token: str
+    environ: dict[str, str] = field(default_factory=dict[str, str])
 
     def pipeline(self, source: str, sha: str, **variables: str) -> GitLabPipeline:
         """Return a new pipeline."""
-        roles = {"LLMDEPLOY_PLAN_ROLE": "arn:plan", "LLMDEPLOY_APPLY_ROLE": "arn:apply", "LLMDEPLOY_WHEEL": "llmdeploy"}
         known = {"CI_PROJECT_ID": "7", "CI_DEFAULT_BRANCH": "main", "CI_API_V4_URL": f"{self.service.address}/api/v4"}
         this = {"CI_PIPELINE_SOURCE": source, "CI_COMMIT_SHA": sha, "REVIEW_TOKEN": self.token}
-        return GitLabPipeline(self.repository, {**roles, **known, **this, **variables})
+        known |= {"LLMDEPLOY_WHEEL": "llmdeploy", **self.environ}
+        return GitLabPipeline(self.repository, {**ROLES, **known, **this, **variables})
 
     def edit(self, **config: Any) -> str:
         """Commit a stack file with this configuration of the provider, on a branch from main; return the commit."""
@@ -234,5 +236,19 @@ def test_the_jobs_own_token_is_in_a_private_file_only_while_it_runs(team: Team, 
     assert (done := pipeline.job("drift")).result == "success", done.log
     path, role = (tmp_path / "names").read_text().split()
     assert (tmp_path / "copy").read_text() == "id-token"
-    assert role == "arn:plan"
+    assert role == ROLES["LLMDEPLOY_PLAN_ROLE"]
     assert not Path(path).exists()
+
+
+def test_each_job_becomes_its_role_with_the_jobs_own_token(team: Team) -> None:
+    """The token goes to the token service, the state to the bucket; the environment has no key, and no runner keeps anything."""
+    with serving_cloud(hold_to_rights=False) as cloud:
+        team.environ |= {"AWS_ENDPOINT_URL": cloud.address, "AWS_REGION": REGION}
+        team.repository.keeps = ("world",)
+        stack = yaml.safe_load((team.repository.folder / "stack.yaml").read_text())
+        team.repository.commit(stack_yaml=yaml.safe_dump({**stack, "state": STATE}, sort_keys=False))
+        applied(team, text="first")
+        applied(team, text="second")
+        assert team.world() == {"one": "second", "two": "second"}
+        assert (calm := team.drift()).result == "success", calm.log
+        assert team.service.issues == []

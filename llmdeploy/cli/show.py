@@ -36,7 +36,8 @@ def show(
             show_lines([saved_line(saved), BLANK])
         show_plan(saved.plan, format, saved)
         return
-    if stack.is_file() and stack.suffix not in (".yaml", ".yml"):
+    if stack.is_file() and stack.suffix not in (".yaml", ".yml") and b"provider" not in stack.read_bytes():
+        # What exists is shown beside a broken stack file too; but not because of any file that lies in its folder.
         raise LlmdeployError(f"{stack} is neither a saved plan nor a stack file", hint="`llmdeploy plan --out FILE` saves a plan")
     state = open_session(stack).stored()
     if format is PlanFormat.MARKDOWN:

@@ -349,6 +349,8 @@ def test_any_other_file(cli: Cli, content: bytes) -> None:
     answer = cli("apply", "-y", "tfplan")
     assert answer.code == 1
     assert "tfplan" in answer.err
+    (cli.folder / "stack.yaml").rename(cli.folder / "prod")
+    assert "thing.one" in cli.ok("show", "prod")
     assert "Traceback" not in answer.err
 
 

@@ -224,7 +224,9 @@ def _field(one: FieldChange) -> Line:
 
 
 def outputs_after(plan: Plan) -> Mapping[str, Tree]:
-    """Return the stack's outputs as far as the plan knows them."""
+    """Return the stack's outputs as far as the plan knows them. A look at the drift changes none."""
+    if plan.mode == "refresh-only":
+        return plan.prior_outputs
     return resolve(plan.outputs, {change.address: change.outputs for change in plan.changes})
 
 

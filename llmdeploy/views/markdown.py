@@ -58,7 +58,7 @@ def plan_markdown(plan: Plan, *, plan_id: str = "", refused: bool = False) -> st
         texts = [_diff(change, change_lines(change, connecting.get(change.address, set()))) for change in changes]
         page.fold(f"{name or 'Resources'}: {len(changes)} change{'s'[: len(changes) != 1]}", texts, limit)
     after = outputs_after(plan)
-    if plan.mode != "refresh-only" and after and after != plan.prior_outputs:
+    if after and after != plan.prior_outputs:
         page.fold("Outputs", [one.plain for one in output_lines(after)], limit, language="text")
     return page.text(_foot(plan, plan_id))
 

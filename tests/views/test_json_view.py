@@ -98,6 +98,7 @@ def test_drift_has_the_shape_of_a_change() -> None:
         {"n": True},
     )
     assert (document["applyable"], document["changes"]) == (False, False)
+    assert {one["actions"][0] for one in document["output_changes"].values()} == {"no-op"}
 
 
 def test_an_object_that_is_made_again_had_gone() -> None:

@@ -26,6 +26,7 @@ _INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Only a bug of llmdeploy shows a traceback."""
     _leave_garbage()
+    _need_no_plugins()
     _never_fail_to_encode()
     _end_like_ctrl_c()
     try:
@@ -109,6 +110,11 @@ def _leave_garbage() -> None:
     """
     gc.set_threshold(200_000)
     atexit.register(gc.freeze)
+
+
+def _need_no_plugins() -> None:
+    """Keep pydantic from searching every installed package for plugins of its own before the first model; typer does the same."""
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def _never_fail_to_encode() -> None:

@@ -71,6 +71,18 @@ def test_a_provider_that_the_stack_does_not_name_is_not_loaded(tmp_path: Path) -
     assert sorted(name for name in modules if name.startswith("llmdeploy_host")) == []
 
 
+def test_a_plugin_of_pydantic_is_not_searched_for(tmp_path: Path) -> None:
+    about = tmp_path / "spy-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[pydantic]\nspy = spy:plugin\n")
+    (tmp_path / "spy.py").write_text("plugin = None\n")
+    write_stack(tmp_path)
+    environ = environment()
+    environ["PYTHONPATH"] += f":{tmp_path}"
+    assert "spy" not in modules_after(["validate"], tmp_path, environ)
+
+
 @pytest.mark.parametrize("arguments", [["plan"], ["plan", "--format", "json"]])
 def test_a_first_plan_needs_no_library_of_machines(laptop: Path, arguments: list[str]) -> None:
     modules = modules_after(arguments, laptop)

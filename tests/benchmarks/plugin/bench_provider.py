@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -87,6 +86,8 @@ class Thing(ManagedType[ThingSpec, ThingOutputs]):
 
 def _leave(mark: str, seconds: float) -> None:
     """Leave the mark as Terraform's `local-exec` does: a shell of its own, which a kill of the process group ends too."""
+    import subprocess  # not at the start, which is measured
+
     subprocess.run(["sh", "-c", 'sleep "$1" && : > "$2"', "sh", str(seconds), mark], check=True)
 
 

@@ -57,8 +57,8 @@ def client(service: str, region: str | None, timeout_s: float) -> Any:
         read_timeout=timeout_s,
         retries={"mode": "standard", "total_max_attempts": TRIES},
     )
-    session: Any = import_module("boto3.session").Session()
-    return told(lambda: session.client(service, region_name=region, config=config), service, region)
+    boto3: Any = import_module("boto3.session")
+    return told(lambda: boto3.Session().client(service, region_name=region, config=config), service, region)
 
 
 def told(call: Callable[[], T], place: str, region: str | None) -> T:
@@ -77,7 +77,7 @@ def told(call: Callable[[], T], place: str, region: str | None) -> T:
         raise _refused(error, place, region) from None
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError):
         raise StateError(f"{place}: there are no AWS credentials", hint=_LOG_IN) from None
-    except (exceptions.HTTPClientError, OSError) as error:
+    except (exceptions.ConnectionError, exceptions.HTTPClientError, OSError) as error:
         endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the service")
         raise StateError(
             f"{place}: no answer from {endpoint}", hint=f"check the network, the region and AWS_ENDPOINT_URL_S3; {_AGAIN}"

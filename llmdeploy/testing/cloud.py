@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -54,7 +55,8 @@ class Habits:
 
     hidden_reads: how many reads do not see a new object yet. pending_reads: how many times a new object is described before it
     runs. unique: kinds whose names are given once. capacity: most objects of a kind. fault_rate: share of calls that fail at
-    random, half of them after they had their effect; at most two in a row.
+    random, half of them after they had their effect; at most two in a row. latency_s: seconds that a call is under way before its
+    effect, and again before its answer.
     """
 
     hidden_reads: int = 0
@@ -62,6 +64,7 @@ class Habits:
     unique: tuple[str, ...] = ("bucket",)
     capacity: Mapping[str, int] = field(default_factory=dict[str, int])
     fault_rate: float = 0.0
+    latency_s: float = 0.0
 
 
 @dataclass
@@ -105,7 +108,7 @@ class FakeCloud:
     creates: how often an object came into being, by token and by `address#generation` (of its ownership tags).
     """
 
-    CALLS = ("create", "get", "list", "update", "attach", "serve", "delete", "account", "audit")
+    CALLS = ("create", "get", "list", "update", "attach", "serve", "delete", "account")
 
     def __init__(self, habits: Habits | None = None, *, seed: int = 0, faults: tuple[Fault, ...] = ()) -> None:
         self.habits = habits or Habits()
@@ -119,15 +122,26 @@ class FakeCloud:
         self._tokens: dict[str, _Token] = {}
         self._ids: Counter[str] = Counter()
         self._guard = threading.RLock()
+        self._called = threading.Condition(self._guard)
 
     def call(self, name: str, /, **arguments: Json) -> Json:
         """Call one operation. Raises CloudError."""
-        with self._guard:
-            if name not in self.CALLS:
-                raise CloudError("InvalidCall", name)
-            if name == "audit":  # for tests, not a call of the cloud
-                return self._audit()
+        if name not in self.CALLS:
+            raise CloudError("InvalidCall", name)
+        self._travel()
+        try:
+            return self._carry_out(name, arguments)
+        finally:
+            self._travel()
+
+    def _travel(self) -> None:
+        if self.habits.latency_s:
+            time.sleep(self.habits.latency_s)
+
+    def _carry_out(self, name: str, arguments: dict[str, Json]) -> Json:
+        with self._called:
             self.calls += 1
+            self._called.notify_all()
             fault = self._faults.get(self.calls) or self._chance()
             if fault and fault.when == "before":
                 raise CloudError(fault.code)
@@ -250,7 +264,13 @@ class FakeCloud:
         with self._guard:
             return [self._objects[object_id].copy() for object_id in sorted(self._objects)]
 
-    def _audit(self) -> Json:
+    def await_calls(self, count: int, timeout_s: float) -> bool:
+        """Wait until so many calls have come; tell whether they have."""
+        with self._called:
+            return self._called.wait_for(lambda: self.calls >= count, timeout_s)
+
+    def audit(self) -> Json:
+        """Return what is there, and what was done."""
         return {
             "objects": [vars(one) for one in self.objects()],
             "creates": dict(self.creates),

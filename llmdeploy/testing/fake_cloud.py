@@ -1,7 +1,8 @@
 """The fake cloud as a process of its own, which outlives every client: `python -m llmdeploy.testing.fake_cloud --socket PATH`.
 
 One request and one answer per line of JSON: `{"call": NAME, "arguments": {...}}` gives `{"answer": ...}` or
-`{"error": CODE, "message": ...}`. It prints `ready` when it listens, and ends when its standard input does.
+`{"error": CODE, "message": ...}`. Besides the calls of the cloud there are `audit` and `await_calls`, for tests. It prints
+`ready` when it listens, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -76,8 +77,10 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 def _answer(cloud: FakeCloud, request: Mapping[str, Any]) -> dict[str, Json]:
+    looks = {"audit": cloud.audit, "await_calls": cloud.await_calls}
     try:
-        return {"answer": cloud.call(request["call"], **request["arguments"])}
+        call, arguments = request["call"], request["arguments"]
+        return {"answer": looks[call](**arguments) if call in looks else cloud.call(call, **arguments)}
     except CloudError as error:
         return {"error": error.code, "message": error.message}
     except TypeError as error:

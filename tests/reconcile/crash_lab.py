@@ -13,7 +13,9 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
+from uuid import uuid4
 
+import pytest
 import yaml
 
 from llmdeploy.desired import Desired, desire, inputs_of
@@ -167,10 +169,15 @@ class Ran:
 
 
 class Lab:
-    """Plans and applies on worlds, as the command line does."""
+    """Plans and applies on worlds, as the command line does.
 
-    def __init__(self, folder: Path) -> None:
+    lineages: those that new stacks get, one after the other; random as long as nobody says otherwise.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self.lineages: Iterator[str] = (uuid4().hex for _ in count())
+        monkeypatch.setattr(State, "fresh", self._fresh)
         self._clouds: dict[str, LocalCloud] = {}
         self._number = count()
         self._provider = FakeCloudProvider(self._connect)
@@ -180,6 +187,9 @@ class Lab:
         (folder / "stack.yaml").write_text(yaml.safe_dump(document))
         self._base = desire(inputs_of(folder), self.registry)
         self.nothing = Wish(None)
+
+    def _fresh(self, stack: str) -> State:
+        return State(next(self.lineages), stack)
 
     def _connect(self, run: Run) -> LocalCloud:
         return self._clouds[run.environ["WORLD"]]
@@ -297,42 +307,42 @@ def _web(number: int, **values: Any) -> dict[str, Any]:
     return {"address": f"fake_machine.web-{number}", "values": given, "rollout": {**ROLLOUT, "order": number}}
 
 
-def first_wish(lab: Lab) -> Wish:
-    """Twelve resources: a chain (net, template, web, cache, logs), a fan-out (net), secrets."""
-    return lab.wish(
+def first_nodes() -> list[dict[str, Any]]:
+    """Twelve resources: a chain (net, template, web; db, cache, logs), a fan-out (net), secrets."""
+    return [
         {"address": "fake_network.net", "values": {"cidr": "10.1.0.0/16"}},
         {"address": "fake_network.side"},
         {"address": "fake_template.base", "values": {"image": "one", "network": {"ref": "fake_network.net#id"}}},
-        _web(0),
-        _web(1),
-        _web(2),
+        *map(_web, range(3)),
         {"address": "fake_machine.db", "values": {"network": {"ref": "fake_network.net#id"}, "password": "env:PASSWORD"}},
         {"address": "fake_machine.cache", "values": {"config": {"ref": "fake_machine.db#address"}}},
         {"address": "fake_bucket.logs", "values": {"bucket": "demo-logs", "about": {"ref": "fake_machine.cache#id"}}},
         {"address": "fake_bucket.data", "values": {"bucket": "demo-data", "password": "env:PASSWORD"}},
         {"address": "fake_machine.old", "after": ["fake_bucket.data", "fake_network.side"]},
         {"address": "fake_bucket.archive", "values": {"bucket": "demo-archive"}},
-        outputs={"endpoint": "fake_machine.web-0#address", "logs": "fake_bucket.logs#url"},
-    )
+    ]
+
+
+def second_nodes() -> list[dict[str, Any]]:
+    """The change: a template replaced new object first, which rolls through web; a replace (db) that updates what knows its
+    address (cache); a renamed bucket; an update (net); two deletes (old, side); a create (new)."""
+    changed: dict[str, dict[str, Any]] = {
+        "fake_network.net": {"mtu": 9000},
+        "fake_template.base": {"image": "two"},
+        "fake_machine.db": {"image": "other"},
+        "fake_machine.cache": {"size": 2},
+        "fake_bucket.archive": {"bucket": "demo-archive-2"},
+    }
+    kept = [node for node in first_nodes() if node["address"] not in ("fake_machine.old", "fake_network.side")]
+    nodes = [{**node, "values": {**node.get("values", {}), **changed.get(node["address"], {})}} for node in kept]
+    return [*nodes, {"address": "fake_machine.new", "values": {"template": {"ref": "fake_template.base#id"}}}]
+
+
+def first_wish(lab: Lab) -> Wish:
+    """Return what the first stack file asks for."""
+    return lab.wish(*first_nodes(), outputs={"endpoint": "fake_machine.web-0#address", "logs": "fake_bucket.logs#url"})
 
 
 def second_wish(lab: Lab) -> Wish:
-    """The change: a new object first (template) that rolls through web, a replace (db) that updates cache and logs, a renamed
-    bucket, an update (net), two deletes (old, side), a create (new)."""
-    return lab.wish(
-        {"address": "fake_network.net", "values": {"cidr": "10.1.0.0/16", "mtu": 9000}},
-        {"address": "fake_template.base", "values": {"image": "two", "network": {"ref": "fake_network.net#id"}}},
-        _web(0),
-        _web(1),
-        _web(2),
-        {
-            "address": "fake_machine.db",
-            "values": {"image": "other", "network": {"ref": "fake_network.net#id"}, "password": "env:PASSWORD"},
-        },
-        {"address": "fake_machine.cache", "values": {"config": {"ref": "fake_machine.db#address"}, "size": 2}},
-        {"address": "fake_bucket.logs", "values": {"bucket": "demo-logs", "about": {"ref": "fake_machine.cache#id"}}},
-        {"address": "fake_bucket.data", "values": {"bucket": "demo-data", "password": "env:PASSWORD"}},
-        {"address": "fake_bucket.archive", "values": {"bucket": "demo-archive-2"}},
-        {"address": "fake_machine.new", "values": {"template": {"ref": "fake_template.base#id"}}},
-        outputs={"endpoint": "fake_machine.new#address", "logs": "fake_bucket.logs#url"},
-    )
+    """Return what the changed stack file asks for."""
+    return lab.wish(*second_nodes(), outputs={"endpoint": "fake_machine.new#address", "logs": "fake_bucket.logs#url"})

@@ -6,6 +6,7 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import count, repeat
 
 import pytest
 
@@ -102,6 +103,7 @@ class Matrix:
         """Die at each point, with each way in which un-synced work may be lost; then run once more."""
         for number in range(1, self.counts.points + 1):
             world = self.start.fork()
+            self.lab.lineages = (f"{lineage:032x}" for lineage in count(1))
             with pytest.raises(PowerCut):
                 self.lab.apply(world, self.wish, Effects(number))
             for left in world.futures():
@@ -109,20 +111,19 @@ class Matrix:
                     self.recover(left)
         return self.counts
 
-    def die_any_number_of_times(self, at_most: int) -> Counts:
-        """Visit every world that any sequence of deaths can lead to: what a run does follows from the world that it finds.
+    def die_again_and_again(self, deaths: int | None = None) -> Counts:
+        """Visit every world that so many deaths in a row (None: any number) can lead to, and run to the end from each.
 
-        at_most: worlds to visit before giving up.
+        What a run does follows from the world that it finds. So one run shows all the worlds that its death can leave, and a
+        world that was visited need not be visited again: all sequences of deaths are covered, not only those that were played.
         """
-        waiting = deque([self.start.fork()])
+        self.lab.lineages = repeat("1" * 32)
+        waiting = deque([(self.start.fork(), 0)])
         while waiting:
-            world = waiting.popleft()
+            world, died = waiting.popleft()
 
-            def note(_number: int, _point: str, world: World = world) -> None:
-                for left in world.futures():
-                    if self.is_new(left):
-                        waiting.append(left)
+            def note(_number: int, _point: str, world: World = world, died: int = died) -> None:
+                waiting.extend((left, died + 1) for left in world.futures() if self.is_new(left))
 
-            self.recover(world, Effects(on_point=note))
-            assert self.counts.worlds <= at_most, f"there is no end of worlds: {self.counts}"
+            self.recover(world, Effects(on_point=note if deaths is None or died < deaths else None))
         return self.counts

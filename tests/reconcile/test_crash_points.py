@@ -34,8 +34,8 @@ NEW_WORLD: dict[str, Callable[[], World]] = {"local": LocalWorld, "bucket": Buck
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)
 
 
 def begin(lab: Lab, storage: str, phase: str) -> tuple[World, Wish]:

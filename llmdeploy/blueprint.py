@@ -213,17 +213,7 @@ def _checked(resource: Resource, types: Types) -> Resource:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         raise LlmdeployError(f"{resource.address} does not fit its type {resource.type}: {problems}") from None
-    return Resource(
-        resource.address,
-        resource.type,
-        resource.provider,
-        values,
-        resource.depends_on,
-        resource.group,
-        resource.path,
-        resource.prevent_destroy,
-        resource.rollout,
-    )
+    return replace(resource, values=values)
 
 
 class _Builder:

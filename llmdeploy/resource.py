@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any, Final, TypeVar, cast, final
 
 from pydantic import (
@@ -174,16 +175,16 @@ class Resource:
     prevent_destroy: bool = False
     rollout: Group | None = None
     ignore_changes: frozenset[str] = frozenset()
-    refs: tuple[Ref, ...] = field(init=False, compare=False)
+    dependencies: frozenset[str] = field(init=False, compare=False)
+    """Addresses that must be there before this one."""
 
     def __post_init__(self) -> None:
         check_address(self.address)
-        object.__setattr__(self, "refs", tuple(iter_refs(self.values)))
+        object.__setattr__(self, "dependencies", self.depends_on.union(ref.address for ref in iter_refs(self.values)))
 
-    @property
-    def dependencies(self) -> frozenset[str]:
-        """Addresses that must be there before this one."""
-        return self.depends_on | {ref.address for ref in self.refs}
+
+_LEAVES = (str, int, float, NoneType)
+"""Most of a tree, and told apart from the rest much faster than the rest is."""
 
 
 def as_mapping(tree: Tree) -> Mapping[str, Tree] | None:
@@ -197,6 +198,8 @@ def as_sequence(tree: Tree) -> Sequence[Tree] | None:
 
 
 def _children(tree: Tree) -> Iterable[Tree]:
+    if isinstance(tree, _LEAVES):
+        return ()
     mapping = as_mapping(tree)
     return mapping.values() if mapping is not None else as_sequence(tree) or ()
 
@@ -220,6 +223,8 @@ def resolve(tree: Tree, outputs: Mapping[str, Mapping[str, Tree]]) -> Tree:
 
     outputs maps address to outputs. Tuples become lists, as in JSON.
     """
+    if isinstance(tree, _LEAVES):
+        return tree
     if isinstance(tree, Ref):
         return _follow(tree, outputs)
     if (mapping := as_mapping(tree)) is not None:

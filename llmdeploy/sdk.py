@@ -99,6 +99,7 @@ __all__ = [
     "ReadRequest",
     "ReadResult",
     "Ref",
+    "Renames",
     "Replace",
     "ReplaceWith",
     "Resource",
@@ -527,6 +528,19 @@ class Sweeper(Protocol):
         """Return every live object whose `llmdeploy:lineage` tag is that of `run.identity`; one call per kind and page.
 
         config: the provider's own, from the stack file or as the state kept it.
+        """
+        ...
+
+
+@runtime_checkable
+class Renames(Protocol):
+    """A provider some of whose types or addresses had other names in older versions. What exists is kept under the new name."""
+
+    @property
+    def renamed(self) -> Mapping[str, str]:
+        """Old name -> present name: of a type (`disk`), or of an address or its beginning up to a dot (`disk.root`).
+
+        A type that is renamed takes its addresses with it. Names of types that are in use must not come back for something else.
         """
         ...
 

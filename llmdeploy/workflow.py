@@ -30,7 +30,7 @@ from .reconcile.recover import unknown_to, with_found
 from .reconcile.refresh import prior_of, refresh, sweep
 from .registry import Registry
 from .resource import Tree, resolve
-from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, ResourceType, Run
+from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, Renames, ResourceType, Run
 from .state.local import STATE_FOLDER, LocalStore
 from .state.model import Entry, State
 from .state.store import Store
@@ -91,7 +91,7 @@ class Project:
     def state(self) -> State | None:
         """Return the state with every entry at its type's present version, or None when nothing was ever applied."""
         state = self.store.read()
-        return upgrade(state, self.types(state)) if state else None
+        return upgrade(state, self.types(state), self._renames(state)) if state else None
 
     def need_state(self) -> State:
         """Return the state. Raises StateError when nothing was ever applied."""
@@ -104,6 +104,11 @@ class Project:
         """Return the types of every provider that the state knows, and of `more`."""
         names = {entry.provider for entry in state.entries.values()} if state else set[str]()
         return self.registry.types({*names, *more})
+
+    def _renames(self, state: State) -> dict[str, Mapping[str, str]]:
+        names = {entry.provider for entry in state.entries.values()}
+        providers = {name: self.registry.provider(name) for name in sorted(names)}
+        return {name: provider.renamed for name, provider in providers.items() if isinstance(provider, Renames)}
 
     @contextmanager
     def run(self, identity: Identity) -> Generator[Run]:

@@ -21,7 +21,7 @@ VERBS = {
     "show": "Show what exists, as the state has it, or a saved plan.",
     "output": "Print the stack's outputs: endpoint, model, key files.",
     "graph": "Print what depends on what.",
-    "state": "Look into the state.",
+    "state": "Look into the state, and mend what no plan can.",
     "keys": "List, rotate and revoke API keys.",
     "status": "Look at everything that exists and tell how it is.",
     "logs": "Show the logs of engine and gateway.",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..errors import ProviderError
-from ..sdk import Found, Prior, Provider, ReadRequest, ReadResult, Run, Sweeper
+from ..sdk import Found, Prior, Provider, ReadRequest, ReadResult, Renames, Run, Sweeper
 from ..state.model import Entry, State
+from ..state.upgrade import renamed_found
 from .retry import Retry
 
 T = TypeVar("T")
@@ -59,7 +60,9 @@ def sweep(
         provider = providers[name]
         if isinstance(provider, Sweeper):
             wanted = provider.Config.model_validate(config)
-            found += _patient(lambda p=provider, c=wanted: list(p.sweep(run, c)), run, retry)
+            table: Mapping[str, str] = provider.renamed if isinstance(provider, Renames) else {}
+            swept = _patient(lambda p=provider, c=wanted: list(p.sweep(run, c)), run, retry)
+            found += [renamed_found(one, table) for one in swept]
     return found
 
 

@@ -28,6 +28,7 @@ class LocalStore:
     def __init__(self, folder: Path, disk: Disk | None = None, seal: Seal | None = None) -> None:
         self.folder = folder
         self._seal = seal
+        self._known: State | None = None
         self._disk = disk or OsDisk()
         self._state = folder / "state.json"
         self._lock = folder / "lock"
@@ -41,7 +42,8 @@ class LocalStore:
         state = self._read_state()
         if state is None:
             self._refuse_leftovers(bool(records))
-        return recover(state, records, str(self._state), str(self._journal_path))
+        self._known = recover(state, records, str(self._state), str(self._journal_path))
+        return self._known
 
     def _read_state(self) -> State | None:
         try:
@@ -121,6 +123,8 @@ class LocalStore:
 
     def begin(self, state: State) -> None:
         """Begin the journal of a run. See `Store.begin`."""
+        if self._known is not None and state.serial != self._known.serial:
+            self.write(state)  # it was upgraded: records of this run are about the present names
         try:
             if not state.serial:
                 # The journal is the only trace of a first run: the folder that holds it must be there after a power failure.

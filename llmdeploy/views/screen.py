@@ -43,7 +43,11 @@ Lines = Iterable[Line]
 def line(*parts: str | Part, hang: int = 0) -> Line:
     """Return a line of texts and `(text, style)` pairs. Control characters in them are made visible."""
     pairs = (part if isinstance(part, tuple) else (part, "") for part in parts)
-    return Line(tuple((_CONTROL.sub(lambda found: repr(found[0])[1:-1], text), style) for text, style in pairs), hang)
+    return Line(tuple((_CONTROL.sub(_visible, text), style) for text, style in pairs), hang)
+
+
+def _visible(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]
 
 
 BLANK = Line(())
@@ -51,8 +55,7 @@ BLANK = Line(())
 
 def wrap(one: Line, width: int | None) -> Iterator[Line]:
     """Yield the line in pieces of at most `width` columns, broken at blanks. A longer word is left whole, for copying."""
-    text = one.plain
-    if width is None or len(text) <= width:
+    if width is None or len(text := one.plain) <= width:
         yield one
         return
     width = max(width, _MIN_WIDTH)

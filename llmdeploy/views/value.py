@@ -10,20 +10,21 @@ from hashlib import sha256
 from ..resource import Tree, Unknown, as_mapping, as_sequence
 
 KNOWN_AFTER_APPLY = "(known after apply)"
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./:@+-=%*")
 
 
 def full(value: Tree) -> str:
     """Return all of a value on one line; words without blanks need no quotes."""
+    if isinstance(value, str):
+        return value if value and _BARE.issuperset(value) else _JSON.encode(value)
     if isinstance(value, Unknown):
         return KNOWN_AFTER_APPLY
     if (mapping := as_mapping(value)) is not None:
         return "{" + ", ".join(f"{key}: {full(item)}" for key, item in mapping.items()) + "}"
     if (sequence := as_sequence(value)) is not None:
         return "[" + ", ".join(full(item) for item in sequence) + "]"
-    if isinstance(value, str) and value and _BARE.issuperset(value):
-        return value
-    return json.dumps(value, ensure_ascii=False)
+    return _JSON.encode(value)
 
 
 def short(value: Tree, limit: int = 60) -> str:

@@ -38,7 +38,7 @@ class Cloud:
 def serving_cloud(*, hold_to_rights: bool = True) -> Generator[Cloud]:
     """Start the server, make the bucket and the roles, and from then on refuse what no policy allows.
 
-    hold_to_rights: without it everything is allowed, and a token of the platform can be exchanged, which moto cannot do otherwise.
+    hold_to_rights: without it everything is allowed, and tokens of the platform can be exchanged, which moto cannot do with it.
     """
     argv = [sys.executable, "-m", "moto.server", "--port", "0"]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:

@@ -125,7 +125,12 @@ class GitHub(Service):
         return [one for one in self.comments if one["issue"] == int(number)]
 
     def _comment(self, call: Call, number: str) -> Item:
-        made = {"id": 100 + len(self.comments), "issue": int(number), "user": {"login": GITHUB_BOT}, "body": call.values["body"]}
+        made = {
+            "id": 3_000_000_000 + len(self.comments),
+            "issue": int(number),
+            "user": {"login": GITHUB_BOT},
+            "body": call.values["body"],
+        }
         self.comments.append(made)
         return made
 

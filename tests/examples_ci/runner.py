@@ -117,7 +117,7 @@ def filled(text: str, context: Tree) -> str:
 
 @dataclass
 class GitHubRun:
-    """One run of a workflow: its jobs share the context and the artefacts. assume: a role's ARN -> the variables of a job in it."""
+    """One run of a workflow: its jobs share context and artefacts. assume: a role's ARN -> the variables of a job in it."""
 
     repository: Repository
     service: GitHub

@@ -32,7 +32,7 @@ class Team:
     def run(self, workflow: str, event: dict[str, Any], sha: str) -> GitHubRun:
         """Return a new run of a workflow."""
         github = {"event": event, "sha": sha, "ref": "refs/heads/main"}
-        self.service.runs.append({"id": (number := 500 + len(self.service.runs)), "event": "pull_request"})
+        self.service.runs.append({"id": (number := 22_000_000_000 + len(self.service.runs)), "event": "pull_request"})
         return GitHubRun(self.repository, self.service, workflow_of(workflow), github, self.environ, number, self.assume)
 
     def assume(self, arn: str) -> Mapping[str, str]:
@@ -203,9 +203,9 @@ def test_only_the_last_plan_of_the_merged_commit_counts(team: Team) -> None:
     assert team.plan(newer).result == "success"
     team.service.pulls.append({"number": 1, "labels": [], "merged_at": "2026-01-02T03:04:05Z", "merge_commit_sha": sha})
     team.service.pulls[0]["head"] = {"sha": newer, "repo": {"full_name": GitHub.repository}}
-    team.service.runs.append({**team.service.runs[-1], "id": 999, "conclusion": "failure"})
+    team.service.runs.append({**team.service.runs[-1], "id": 23_000_000_000, "conclusion": "failure"})
     assert "did not succeed" in team.apply(sha)[0].log
-    team.service.runs[-1] |= {"id": 1000, "conclusion": None}
+    team.service.runs[-1] |= {"id": 24_000_000_000, "conclusion": None}
     assert "did not succeed" in team.apply(sha)[0].log, "one that still runs"
 
 

@@ -23,7 +23,7 @@ JsonObject = dict[str, Any]
 def schema_says(path: Path, schema: str) -> str:
     """Return what is against a file by a platform's schema; "" when nothing is."""
     tool = str(BIN / "check-jsonschema")
-    require_tool(tool)
+    require_tool(tool, how="pip install -e '.[dev]'")
     done = subprocess.run([tool, "--builtin-schema", schema, path], capture_output=True, text=True, timeout=60, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
@@ -31,7 +31,7 @@ def schema_says(path: Path, schema: str) -> str:
 def zizmor_says(path: Path) -> str:
     """Return what the security linter finds in a workflow, at its strictest; "" when nothing."""
     tool = str(BIN / "zizmor")
-    require_tool(tool)
+    require_tool(tool, how="pip install -e '.[dev]'")
     argv = [tool, "--offline", "--no-progress", "--persona", "auditor", str(path)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr

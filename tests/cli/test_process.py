@@ -385,7 +385,7 @@ def test_completion_of_a_verb_imports_no_verb(tmp_path: Path) -> None:
     [
         ("llmdeploy plan --de", {"--detailed-exitcode", "--destroy"}),
         ("llmdeploy keys ro", {"rotate"}),
-        ("llmdeploy state ", {"list", "show"}),
+        ("llmdeploy state ", {"list", "show", "pull", "rm", "unlock"}),
         ("llmdeploy plan --format ", {"human", "json", "markdown"}),
     ],
 )

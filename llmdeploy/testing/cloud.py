@@ -53,7 +53,7 @@ class Fault:
 class Habits:
     """How nasty the cloud is.
 
-    hidden_reads: how many reads do not see a new object yet. pending_reads: how many times a new object is described before it
+    hidden_reads: how many reads do not see a new object yet. pending_reads: how many times a new machine is described before it
     runs. unique: kinds whose names are given once. capacity: most objects of a kind. fault_rate: share of calls that fail at
     random, half of them after they had their effect; at most two in a row. latency_s: seconds that a call is under way before its
     effect, and again before its answer.
@@ -176,7 +176,8 @@ class FakeCloud:
         if limit is not None and sum(one.kind == kind for one in self._objects.values()) >= limit:
             raise CloudError("InsufficientCapacity", f"no capacity for another {kind}")
         made_id = self._new_id(kind, token or name or request)
-        found = CloudObject(made_id, kind, name, params, tags, hidden=self.habits.hidden_reads, pending=self.habits.pending_reads)
+        pending = self.habits.pending_reads if kind == "machine" else 0
+        found = CloudObject(made_id, kind, name, params, tags, hidden=self.habits.hidden_reads, pending=pending)
         self._objects[made_id] = found
         if token:
             self._tokens[token] = _Token(request, made_id)

@@ -118,20 +118,24 @@ class CloudType(ManagedType[S, O]):
 
     def change(self, ctx: Context, prior: Prior, spec: S) -> Mapping[str, Json]:
         """Bring the params of the object to those of `spec`. Raises ProviderError when it is gone."""
-        self._need(ctx.run, prior.id)
-        return self.door.ask(ctx.run, "update", id=prior.id, params=spec.model_dump(mode="json"))
+        return self.act(ctx.run, "update", prior.id, params=spec.model_dump(mode="json"))
 
-    def _need(self, run: Run, object_id: str) -> Mapping[str, Json]:
-        found = self.described(run, object_id)
+    def act(self, run: Run, call: str, object_id: str, **arguments: Json) -> Mapping[str, Json]:
+        """Call something of an object. Raises ProviderError when it is gone."""
+        found = self._try(run, call, object_id, **arguments)
         if found is None:
             raise ProviderError(f"{object_id} is gone", hint="run `llmdeploy plan` again")
         return found
 
     def described(self, run: Run, object_id: str) -> Mapping[str, Json] | None:
-        """Return the object, or None when it cannot be seen for so long that it is gone."""
+        """Return the object, or None when it is gone."""
+        return self._try(run, "get", object_id)
+
+    def _try(self, run: Run, call: str, object_id: str, **arguments: Json) -> Mapping[str, Json] | None:
+        """Call; None when the object cannot be seen for so long that it is gone."""
         for _ in self.door.looks(run):
             try:
-                return self.door.ask(run, "get", id=object_id)
+                return self.door.ask(run, call, id=object_id, **arguments)
             except CloudError:
                 continue
         return None
@@ -139,12 +143,8 @@ class CloudType(ManagedType[S, O]):
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Remove the object, found by its tags when its id was never told."""
         object_id = prior.id or self._find(ctx)
-        for _ in self.door.looks(ctx.run, SETTLE_READS if object_id else 0):
-            try:
-                self.door.ask(ctx.run, "delete", id=object_id)
-            except CloudError:
-                continue
-            return
+        if object_id:
+            self._try(ctx.run, "delete", object_id)
 
     def _find(self, ctx: Context) -> str:
         for _ in self.door.looks(ctx.run):
@@ -292,8 +292,7 @@ class Bucket(CloudType[BucketSpec, BucketOutputs]):
         found = self._made(ctx, spec)
         wanted = spec.model_dump(mode="json")
         if found["params"] != wanted:
-            self._need(ctx.run, found["id"])
-            self.door.ask(ctx.run, "update", id=found["id"], params=wanted)
+            self.act(ctx.run, "update", found["id"], params=wanted)
         return self._finished(ctx, found["id"], spec)
 
     def _made(self, ctx: Context, spec: BucketSpec) -> Mapping[str, Json]:
@@ -332,11 +331,9 @@ def _set_password(kind: CloudType[Any, Any], ctx: Context, object_id: str, ref: 
     mark = _mark(ctx.run, ref)
     if ref is None or mark is None:
         return None
-    kind.described(ctx.run, object_id)  # a new object may be hidden yet
 
     def send() -> None:
-        password = ctx.run.secret(ref).reveal().decode()
-        kind.door.ask(ctx.run, "attach", id=object_id, part="password", value=password)
+        kind.act(ctx.run, "attach", object_id, part="password", value=ctx.run.secret(ref).reveal().decode())
 
     ctx.step(f"password-{_short(mark)}", send)
     return mark
@@ -448,12 +445,12 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
             ctx.progress("it starts")
 
     def _attach(self, ctx: Context, object_id: str, part: str, value: str) -> None:
-        self.door.ask(ctx.run, "attach", id=object_id, part=part, value=value)
+        self.act(ctx.run, "attach", object_id, part=part, value=value)
 
     def _configured(self, ctx: Context, object_id: str, spec: MachineSpec) -> MachineOutputs:
         ctx.step(f"config-{_short(spec.config)}", lambda: self._attach(ctx, object_id, "config", spec.config))
         mark = _set_password(self, ctx, object_id, spec.password)
-        found = self._need(ctx.run, object_id)
+        found = self.act(ctx.run, "get", object_id)
         return MachineOutputs.model_validate({**self.outputs_of(found), "password_mark": mark})
 
     def update(self, ctx: Context, prior: Prior, spec: MachineSpec) -> MachineOutputs:
@@ -473,12 +470,11 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
         """Let it into service or take it out; what is gone is out."""
         if not serving and self.described(ctx.run, prior.id) is None:
             return OperationResult({"serving": False})
-        self._need(ctx.run, prior.id)
-        self.door.ask(ctx.run, "serve", id=prior.id, serving=serving)
+        self.act(ctx.run, "serve", prior.id, serving=serving)
         return OperationResult({"serving": serving})
 
     def _probe(self, ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
-        found = self._need(ctx.run, prior.id)
+        found = self.act(ctx.run, "get", prior.id)
         if not found["params"]["healthy"]:
             raise ProviderError(f"{prior.id} does not answer its health check", hint="look at its configuration")
         return OperationResult({"state": found["state"]})

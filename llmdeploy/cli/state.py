@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Annotated
 
@@ -67,7 +68,7 @@ def show(
 @app.command()
 def pull(stack: StackArgument = HERE) -> None:
     """Print the whole state as JSON, decrypted, with what a killed run did."""
-    print(open_session(stack).stored().to_json(__version__), end="")
+    say(dumps(json.loads(open_session(stack).stored().to_json(__version__))))
 
 
 @app.command("rm")

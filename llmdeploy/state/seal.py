@@ -139,9 +139,7 @@ def need(seal: Seal | None, envelope: Mapping[str, Any], where: str) -> Seal:
     """Return the seal. Raises StateError when there is none, naming the setting."""
     if seal is not None:
         return seal
-    header = envelope.get("key")
-    method = _method(header) if isinstance(header, Mapping) else ""  # pyright: ignore[reportUnknownArgumentType] decoded JSON
-    setting = "{kms_key: ...}" if method == "kms" else '{passphrase: "env:NAME"}'
+    setting = "{kms_key: ...}" if '"kms"' in json.dumps(envelope.get("key")) else '{passphrase: "env:NAME"}'
     raise StateError(f"{where} is encrypted", hint=f"name its key in the stack file: state.encryption: {setting}")
 
 
@@ -234,7 +232,7 @@ def _context(lineage: str) -> Mapping[str, Any]:
 
 
 def _method(header: Mapping[str, Any]) -> str:
-    return str(header.get("method", ""))
+    return str(header["method"])
 
 
 def _check(key: bytes) -> str:

@@ -197,11 +197,11 @@ def as_sequence(tree: Tree) -> Sequence[Tree] | None:
     return cast("Sequence[Tree]", tree) if isinstance(tree, list | tuple) else None
 
 
-def _children(tree: Tree) -> Iterable[Tree]:
-    if isinstance(tree, _LEAVES):
-        return ()
+def _branches(tree: Tree) -> Iterable[Tree]:
+    """Return the children of `tree` that are no leaves."""
     mapping = as_mapping(tree)
-    return mapping.values() if mapping is not None else as_sequence(tree) or ()
+    children = mapping.values() if mapping is not None else as_sequence(tree) or ()
+    return [child for child in children if not isinstance(child, _LEAVES)]
 
 
 def iter_refs(tree: Tree) -> Iterator[Ref]:
@@ -209,13 +209,13 @@ def iter_refs(tree: Tree) -> Iterator[Ref]:
     if isinstance(tree, Ref):
         yield tree
         return
-    for child in _children(tree):
+    for child in _branches(tree):
         yield from iter_refs(child)
 
 
 def has_unknown(tree: Tree) -> bool:
     """Tell whether `tree` holds `UNKNOWN` anywhere."""
-    return isinstance(tree, Unknown) or any(has_unknown(child) for child in _children(tree))
+    return isinstance(tree, Unknown) or any(has_unknown(child) for child in _branches(tree))
 
 
 def resolve(tree: Tree, outputs: Mapping[str, Mapping[str, Tree]]) -> Tree:

@@ -43,7 +43,7 @@ def diff(
         values = wished(resource, entry, outputs)
         read = _without(read, resource.ignore_changes) if read else None
         planned = _planned(resource, entry, read, values, types[resource.type], renewed, resource.address in force_replace)
-        if planned.action in ("create", "replace"):
+        if resource.ignore_changes and planned.action in ("create", "replace"):
             values = resolve(resource.values, outputs)
         change = _change(resource, entry, read, values, planned, types[resource.type], identity, state.serial)
         if entry and (change.action == "replace" or (change.action == "create" and not change.resume)):
@@ -92,7 +92,7 @@ def _order_replaces(changes: list[Change], state: State, types: Types) -> list[C
             below = late.intersection(change.dependencies, state.entries[change.address].dependencies)
             create_first = isinstance(kind, ManagedType) and kind.create_first and not below
             (first if create_first else late).add(change.address)
-        ordered.append(replace(change, create_first=change.address in first))
+        ordered.append(replace(change, create_first=True) if change.address in first else change)
     return ordered
 
 

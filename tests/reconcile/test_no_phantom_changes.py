@@ -1,7 +1,7 @@
 """Over the whole schema of the stack file: what was applied is what the next plan finds wished for, so there is nothing to do.
 
-The resource types are the real ones of the provider `local`, as are plan, apply, journal and state. Only their hands are tied: what
-they would do to a machine is left out, and outputs that only a machine could tell are made up.
+The resource types are the real ones of the provider `local`, as are plan, apply, journal and state. Only their hands are tied:
+what they would do to a machine is left out, and outputs that only a machine could tell are made up.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from llmdeploy.registry import Registry
 from llmdeploy.sdk import Context, ManagedType, Prior, ReadRequest, ReadResult, ResourceType, Run, Spec
 from llmdeploy.workflow import Project, apply_plan, identity_of, make_plan
 from llmdeploy_host import Local
+
+Strategy = st.SearchStrategy[dict[str, Any]]
 
 
 def made_up(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
@@ -63,7 +65,10 @@ def tied(kind: ManagedType[Any, Any]) -> ManagedType[Any, Any]:
         del prior
         return create(_self, ctx, spec)
 
-    parts = {"create": create, "update": update, "delete": lambda *_: None}
+    def delete(_self: Any, ctx: Context, prior: Prior) -> None:
+        del ctx, prior
+
+    parts: dict[str, Any] = {"create": create, "update": update, "delete": delete}
     return type(f"Tied{type(kind).__name__}", (type(kind),), parts)()
 
 
@@ -87,7 +92,7 @@ def optional(**parts: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any
 
 NAMES = st.from_regex(r"[a-z][a-z0-9]{0,6}(-[a-z0-9]{1,6})?", fullmatch=True)
 REFERENCES = st.sampled_from(["env:CANARY", "file:secret.txt"])
-KEYS = st.fixed_dictionaries(
+KEYS: Strategy = st.fixed_dictionaries(
     {"name": NAMES, "principal": st.sampled_from(["me", "arn:aws:iam::111122223333:role/support", "Grüße & Co"])},
     optional={
         "requests_per_minute": st.integers(1, 10**6),
@@ -95,7 +100,7 @@ KEYS = st.fixed_dictionaries(
         "max_age_days": st.integers(1, 3650),
     },
 )
-STACKS = st.fixed_dictionaries(
+STACKS: Strategy = st.fixed_dictionaries(
     {
         "version": st.just(1),
         "name": NAMES,
@@ -108,7 +113,7 @@ STACKS = st.fixed_dictionaries(
                 "quant": st.sampled_from(["auto", "bf16"]),
             },
         ),
-        "provider": st.just({"local": {}}),
+        "provider": st.builds(dict[str, Any], local=st.builds(dict[str, Any])),
     },
     optional={
         "engine": st.one_of(st.just("vllm"), optional(runtime=st.sampled_from(["auto", "venv"]), args=st.just({"seed": 7}))),

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 LAYERS = 10
-ROOT = Path(__file__).resolve().parents[2]
-SOURCES = (ROOT, ROOT / "providers", ROOT / "templates", ROOT / "tests/benchmarks/plugin")
+PLUGIN = Path(__file__).parent / "plugin"
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Llmdeploy:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        self.environ = {**kept, "PYTHONPATH": os.pathsep.join(map(str, SOURCES))}
+        self.environ = {**kept, "PYTHONPATH": str(PLUGIN)}
         self.state = folder / ".llmdeploy/state.json"
         self.growing = folder / ".llmdeploy/journal.jsonl"
         self.name = f"llmdeploy {version('llmdeploy')}"

@@ -91,8 +91,8 @@ class Stack:
         assert not [path for path in self.folder.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
 
     def state(self) -> dict[str, Any]:
-        """Return the state file."""
-        return json.loads((self.folder / ".llmdeploy" / "state.json").read_text())
+        """Return the state, with what a killed run did last: it may be in the journal alone."""
+        return json.loads(self.ok("state", "pull"))
 
 
 PHASES: tuple[tuple[str, list[dict[str, Any]], int], ...] = (

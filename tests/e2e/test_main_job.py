@@ -27,6 +27,8 @@ from .laptop import CANARY_TOKEN, CHECKOUT, CLI, STACK, Laptop, files, packages
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
+HOST_KILLS = int(os.environ.get("LLMDEPLOY_HOST_KILLS", "5"))
+"""How often apply and destroy are killed. The packages and the engine's runtime are there already."""
 PROMPT_CANARY = "canaryPROMPTq7x"
 CHAT: dict[str, Any] = {"model": "tiny-random", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16}
 
@@ -339,23 +341,34 @@ def test_a_gated_model_of_a_hub_is_locked_brought_and_served(laptop: Laptop) -> 
     laptop.cli("destroy --yes", folder=folder)
 
 
-def test_five_kills_of_apply_converge(laptop: Laptop) -> None:
+def killed(laptop: Laptop, command: str, folder: str, after_s: float) -> bool:
+    """Run a command and end it with SIGKILL; False when it ended by itself before."""
+    running = subprocess.Popen(
+        laptop.machine.command(f"exec setsid {CLI} {command} --yes", {"COLUMNS": "120"}, folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        running.wait(timeout=after_s)
+    except subprocess.TimeoutExpired:
+        for process in laptop.machine.processes():
+            if f"{CLI} {command}" in process.command:
+                os.killpg(os.getpgid(process.pid), signal.SIGKILL)
+        running.wait(timeout=30)
+        return True
+    return False
+
+
+@pytest.mark.timeout(180 + 60 * HOST_KILLS)
+def test_kills_of_apply_and_destroy_converge(laptop: Laptop) -> None:
     folder = second_stack(laptop, "killed", 28443)
     moments = random.Random(20261121)
-    for _ in range(5):
-        running = subprocess.Popen(
-            laptop.machine.command(f"exec setsid {CLI} apply --yes", {"COLUMNS": "120"}, folder),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        with_time = moments.uniform(0.5, 25)
-        try:
-            running.wait(timeout=with_time)
-        except subprocess.TimeoutExpired:
-            for process in laptop.machine.processes():
-                if f"{CLI} apply" in process.command:
-                    os.killpg(os.getpgid(process.pid), signal.SIGKILL)
-            running.wait(timeout=30)
+    command, kills = "apply", 0
+    while kills < HOST_KILLS:
+        if killed(laptop, command, folder, moments.uniform(0.5, 12)):
+            kills += 1
+        else:
+            command = "destroy" if command == "apply" else "apply"
     laptop.cli("apply --yes", folder=folder)
     assert "No changes." in laptop.cli("plan --detailed-exitcode", folder=folder)
     with laptop.http(folder) as client:

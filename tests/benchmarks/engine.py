@@ -107,8 +107,12 @@ def _cells(costs: list[Cost]) -> str:
     if not costs:
         return "| | "
     low, high = min(cost.cpu_s for cost in costs), max(cost.cpu_s for cost in costs)
-    spread = f"{low:.2f}..{high:.2f} ({len(costs)})"
-    return f"{_cpu_s(costs):.2f} | {spread} | {statistics.median(cost.rss_mib for cost in costs):.0f}"
+    spread = f"{_shown(low)}..{_shown(high)} ({len(costs)})"
+    return f"{_shown(_cpu_s(costs))} | {spread} | {statistics.median(cost.rss_mib for cost in costs):.0f}"
+
+
+def _shown(cpu_s: float) -> str:
+    return f"{cpu_s:.3f}" if cpu_s < 1 else f"{cpu_s:.1f}"
 
 
 def growth_table(count: int, larger: int, small: Costs, large: Costs) -> str:
@@ -118,7 +122,7 @@ def growth_table(count: int, larger: int, small: Costs, large: Costs) -> str:
     for operation in OPERATIONS:
         few, many = _cpu_s(small[operation]), _cpu_s(large[operation])
         rss_mib = statistics.median(cost.rss_mib for cost in large[operation])
-        lines.append(f"| {operation} | {few:.2f} | {many:.2f} | {rss_mib:.0f} | {many / few:.1f} | {goal} |")
+        lines.append(f"| {operation} | {_shown(few)} | {_shown(many)} | {rss_mib:.0f} | {many / few:.1f} | {goal} |")
     return "\n".join(lines)
 
 

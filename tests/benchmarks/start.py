@@ -20,7 +20,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GOALS = {"llmdeploy --help": 2.0, "llmdeploy validate": 4.0}
 LIBRARIES = """
-import atexit, gc
+import atexit, gc, os
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 gc.set_threshold(200_000)
 atexit.register(gc.freeze)
 import typer.main, yaml

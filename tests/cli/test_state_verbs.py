@@ -133,3 +133,48 @@ def test_encryption_is_begun_changed_and_ended_on_purpose(cli: Cli, monkeypatch:
     assert cli.ok("plan").startswith("No changes.")
     assert b"canary" in state.read_bytes()
     assert "there is nothing to move" in cli("init", "--migrate-state").err
+
+
+# --- where the state lies ---------------------------------------------------------------------------------------------------
+
+
+def test_a_note_that_is_damaged_is_told(cli: Cli) -> None:
+    cli.stack()
+    cli.ok("apply", "--yes")
+    (cli.folder / ".llmdeploy" / "backend.json").write_text("{")
+    answer = cli("plan")
+    assert answer.code == 1
+    assert "backend.json is damaged: it says where the state lies" in " ".join(answer.err.split())
+    (cli.folder / ".llmdeploy" / "backend.json").unlink()
+    assert cli.ok("plan").startswith("No changes.")
+
+
+def test_a_broken_stack_file_does_not_hide_a_local_state(cli: Cli) -> None:
+    path = cli.stack()
+    cli.ok("apply", "--yes")
+    path.write_text("state: {local: {}\nmodel: [")
+    assert cli.ok("state", "list").split() == ["thing.one", "thing.two"]
+    assert "Destroyed: 2 removed" in cli.ok("destroy", "--yes")
+
+
+def test_a_broken_stack_file_and_nothing_else_is_told(cli: Cli) -> None:
+    with_state(cli.stack(), {"s3": {"bucket": "abc", "region": "eu-central-1", "prefix": "/a/"}})
+    answer = cli("show")
+    assert answer.code == 1
+    assert "without a / at its ends" in " ".join(answer.err.split())
+
+
+@pytest.mark.parametrize(
+    ("encryption", "sentence"),
+    [
+        ({}, "must hold exactly one of passphrase and kms_key"),
+        ({"passphrase": "env:A", "kms_key": "alias/a"}, "must hold exactly one of passphrase and kms_key"),
+        ({"passphrase": "my secret"}, "must be a reference to a secret"),
+    ],
+)
+def test_encryption_that_makes_no_sense_is_refused(cli: Cli, encryption: object, sentence: str) -> None:
+    with_state(cli.stack(), {"local": {}, "encryption": encryption})
+    answer = cli("validate")
+    assert answer.code == 1
+    assert sentence in " ".join(answer.err.split())
+    assert "my secret" not in answer.err

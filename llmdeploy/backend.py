@@ -162,7 +162,7 @@ def noted_backend(folder: Path) -> Backend | None:
     try:
         document: Any = json.loads(file.read_bytes())
         return Backend(**document)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError):
         raise StateCorrupt(
@@ -285,7 +285,7 @@ def _check_target(target: Backend, state: State, lineage: str, there: State | No
 
 def _refuse_local_state(inputs: Inputs, asked: Backend) -> None:
     folder = inputs.folder / STATE_FOLDER
-    state = LocalStore(folder).read()
+    state = LocalStore(folder).read() if folder.is_dir() else None
     if state is not None and state.entries:
         raise StateError(
             f"{folder} holds a state with {len(state.entries)} resources; the stack file says {asked.where}",

@@ -85,7 +85,10 @@ class Project:
     def lock(self, operation: str, timeout_s: float = 0.0) -> Generator[None]:
         """Hold the stack's lock. See `Store.lock`."""
         with self.store.lock(operation, timeout_s):
-            note(self.folder, self._backend)
+            try:
+                note(self.folder, self._backend)
+            except StateError as error:  # a plan may run where nothing can be written
+                self._warn(f"{error.message}: where the state lies is not noted")
             yield
 
     def state(self) -> State | None:

@@ -101,6 +101,15 @@ def test_destroy_and_show_need_no_stack_file(cli: Cli, bucket: str) -> None:
     assert "Destroyed: 2 removed" in cli.ok("destroy", "--yes")
 
 
+def test_a_plan_needs_no_folder_of_its_own(cli: Cli, bucket: str) -> None:
+    with_state(cli.stack(), s3(bucket))
+    (cli.folder / ".llmdeploy").write_text("a file where the folder would be")
+    answer = cli("plan")
+    assert answer.code == 0
+    assert "2 to create" in answer.out
+    assert "Warning: cannot write .llmdeploy/backend.json" in " ".join(answer.err.split())
+
+
 def test_an_encrypted_state_shows_nothing_to_the_bucket(cli: Cli, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STATE_KEY", "a passphrase of this test")
     state = {**s3(bucket), "encryption": {"passphrase": "env:STATE_KEY"}}

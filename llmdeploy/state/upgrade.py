@@ -21,10 +21,10 @@ def upgrade(state: State, types: Mapping[str, ResourceType[Any, Any]], renames: 
 
     Raises:
         StateCorrupt: an entry was written by a newer version of its type, or two would have one address.
-        StateError: an entry must have its present name before the next one of this version can follow.
+        StateError: a type is not known, or the creation of something did not end that has another name now.
     """
     named = _renamed(state.entries, renames) if renames else state.entries
-    entries = {address: _upgrade(entry, types[entry.type]) for address, entry in named.items()}
+    entries = {address: _upgrade(entry, types.get(entry.type)) for address, entry in named.items()}
     return state if entries == state.entries else replace(state, entries=entries, serial=state.serial + 1)
 
 
@@ -74,7 +74,12 @@ def _present(address: str, table: Renamed) -> str:
     return address
 
 
-def _upgrade(entry: Entry, kind: ResourceType[Any, Any]) -> Entry:
+def _upgrade(entry: Entry, kind: ResourceType[Any, Any] | None) -> Entry:
+    if kind is None:
+        raise StateError(
+            f"{entry.address} has the type {entry.type}, which the installed provider {entry.provider} does not know",
+            hint="install the version of the provider that made it",
+        )
     if entry.version > kind.version:
         raise StateCorrupt(
             f"{entry.address} has schema version {entry.version}, this version knows {kind.version}", hint="use a newer llmdeploy"

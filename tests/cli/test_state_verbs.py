@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from llmdeploy.sdk import Fragment, LayoutRequest, ReadRequest, ReadResult, Run, read_each
 from llmdeploy.state.local import LocalStore
 from tests.cli.conftest import Cli
 
@@ -178,3 +183,35 @@ def test_encryption_that_makes_no_sense_is_refused(cli: Cli, encryption: object,
     assert answer.code == 1
     assert sentence in " ".join(answer.err.split())
     assert "my secret" not in answer.err
+
+
+# --- names that changed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_type_that_a_provider_renamed_is_neither_destroyed_nor_made_anew(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.stack(names=["one"])
+    cli.ok("apply", "--yes")
+    provider = import_module("things_provider")
+    layout = provider.Things.layout
+
+    def renamed(self: Any, request: LayoutRequest) -> Fragment:
+        fragment: Fragment = layout(self, request)
+        resources = tuple(replace(one, address=one.address.replace("thing.", "item."), type="item") for one in fragment.resources)
+        return replace(fragment, resources=resources)
+
+    def refresh(self: Any, run: Run, requests: Sequence[ReadRequest]) -> Iterable[ReadResult]:
+        return read_each(self.types, run, requests)
+
+    monkeypatch.setattr(provider.Thing, "name", "item")
+    monkeypatch.setattr(provider.Things, "types", {"item": provider.Thing()})
+    monkeypatch.setattr(provider.Things, "layout", renamed)
+    monkeypatch.setattr(provider.Things, "refresh", refresh)
+    answer = cli("plan")
+    assert answer.code == 1
+    assert "has the type thing, which the installed provider things does not know" in " ".join(answer.err.split())
+    monkeypatch.setattr(provider.Things, "renamed", {"thing": "item"}, raising=False)
+    assert cli.ok("plan").startswith("No changes.")
+    assert cli.ok("apply", "--yes").startswith("No changes.")
+    assert cli.ok("state", "list") == "item.one\n"
+    assert "Destroyed: 1 removed" in cli.ok("destroy", "--yes")
+    assert not (cli.folder / "world" / "one").exists()

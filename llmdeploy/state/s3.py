@@ -143,7 +143,8 @@ class S3Store:
             self._text, self._lines = text, lines
             return
         # The next state begins in the journal before it is written: whether or not it ever is, the records that follow count.
-        state = replace(fold(self._base, decode(text, self.where, self._seal).records), serial=self._serial + 1)
+        folded = fold(self._base, decode(text, self.where, self._seal).records)
+        state = replace(folded, serial=max(folded.serial, self._serial + 1))
         begin = self._begin_record(state)
         line = lines.encode([begin], self._seal)
         self._put(self._journal, text + line)

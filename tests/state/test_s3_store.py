@@ -117,6 +117,20 @@ def test_the_first_run_of_all_that_dies_at_any_call_is_followed_by_another() -> 
         assert keys_of(store_on(after).read()) >= {"c"} | work.durable, counting.points[point - 1]
 
 
+def test_a_generation_that_was_used_counts_though_its_record_went_into_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New generations count from the serial."""
+    monkeypatch.setattr(s3, "JOURNAL_LIMIT", 1)
+    bucket = MemoryBucket()
+    store = store_on(bucket)
+    with store.lock("apply", 0):
+        store.begin(State("l" * 32, "chat", 3))
+        store.append([{"kind": "intent", "action": "create", "entry": entry("a", generation=9).model_dump(mode="json")}])
+        store.append([{"kind": "gone", "address": "thing.a", "id": "", "generation": 9}])
+    state = store_on(bucket).read()
+    assert state is not None
+    assert (dict(state.entries), state.serial >= 9) == ({}, True)
+
+
 class Paused:
     """A run that stops at one point, and goes on when it is told to."""
 

@@ -57,8 +57,8 @@ class S3Store:
         self._lease: Lease | None = None
         self._base: State | None = None
         self._begun = False
-        self._lines = Lines()
-        self._text = b""
+        self._lines: Lines = Lines()
+        self._text: bytes = b""
         self._serial: int = 0
         self._writer = uuid4().hex
         self._writes = 0

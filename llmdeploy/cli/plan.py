@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..desired import Desired
 from ..errors import LlmdeployError
 from ..plan import Plan, PlanRefused
-from ..plan_file import SavedPlan, check_target, save
 from ..state.model import State
 from ..views.human import has_drift
 from .options import (
@@ -31,6 +30,9 @@ from .options import (
 )
 from .session import Session, Wish, open_session, planning
 from .show_plan import show_plan
+
+if TYPE_CHECKING:
+    from ..plan_file import SavedPlan
 
 app = verb()
 _CHANGES = 2
@@ -87,10 +89,14 @@ def _refuse_pairs(wish: Wish, destroy: bool, out: Path | None) -> None:
     if destroy and (wish.replace or wish.targets):
         raise LlmdeployError(f"--destroy removes everything: it makes no sense with --{'replace' if wish.replace else 'target'}")
     if out:
+        from ..plan_file import check_target
+
         check_target(out)
 
 
 def _save(out: Path, made: Plan, session: Session, desired: Desired | None, state: State | None) -> SavedPlan:
+    from ..plan_file import save
+
     if desired is None:
         return save(out, made, session.project.folder, "", state)
     return save(out, made, desired.loaded.path, desired.loaded.file_sha256, state)

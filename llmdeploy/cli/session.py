@@ -13,7 +13,6 @@ from ..desired import Desired, Inputs, desire, inputs_of
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
 from ..plan import Plan
-from ..plan_file import is_plan_file
 from ..registry import Registry
 from ..sdk import Run
 from ..state.model import State
@@ -63,8 +62,12 @@ class Session:
 
 def open_session(stack: Path, variables: Mapping[str, str] | None = None, var_files: Sequence[Path] = ()) -> Session:
     """Return the session of the stack at `stack`. Reads nothing yet. Raises LlmdeployError when it is a saved plan."""
-    if is_plan_file(stack):
-        raise LlmdeployError(f"{stack} is a saved plan, not a stack", hint=f"llmdeploy show {stack}, or llmdeploy apply {stack}")
+    if stack.is_file():
+        from ..plan_file import is_plan_file
+
+        if is_plan_file(stack):
+            hint = f"llmdeploy show {stack}, or llmdeploy apply {stack}"
+            raise LlmdeployError(f"{stack} is a saved plan, not a stack", hint=hint)
     inputs = inputs_of(stack, variables, var_files)
     registry = Registry()
     project = Project(inputs.folder, registry, inputs.environ, locate=lambda: backend_of(inputs, registry), warn=warn)

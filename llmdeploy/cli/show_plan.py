@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..plan import Plan
-from ..plan_file import SavedPlan
 from ..views.human import plan_lines
 from .options import PlanFormat, say, show
+
+if TYPE_CHECKING:
+    from ..plan_file import SavedPlan
 
 
 def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None, *, refused: bool = False) -> None:

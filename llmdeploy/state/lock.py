@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import socket
@@ -37,8 +36,10 @@ class LockInfo:
     @classmethod
     def mine(cls, operation: str, *, lease_s: float = 0) -> LockInfo:
         """Return the info of this process."""
+        from getpass import getuser  # loads what asks for passwords on a terminal: only for whoever takes a lock
+
         try:
-            user = getpass.getuser()
+            user = getuser()
         except (KeyError, OSError):
             user = str(os.getuid())
         who, since = f"{user}@{socket.gethostname()}", datetime.now(UTC).isoformat(timespec="seconds")

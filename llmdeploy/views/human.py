@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from ..change import Action, Change, FieldChange
 from ..plan import Plan
-from ..plan_file import SavedPlan
 from ..resource import Group, Tree, iter_refs, resolve
 from . import value
 from .screen import BLANK, Line, Lines, Part, line
+
+if TYPE_CHECKING:
+    from ..plan_file import SavedPlan
 
 SYMBOLS: Mapping[Action, tuple[str, str]] = {
     "create": ("+", "green"),

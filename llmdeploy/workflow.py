@@ -26,7 +26,7 @@ from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
 from .reconcile.diff import diff, drift_only, mark_found, narrow
-from .reconcile.recover import unknown_to, with_found
+from .reconcile.recover import standing_on, unknown_to, with_found
 from .reconcile.refresh import prior_of, refresh, sweep
 from .registry import Registry
 from .resource import Tree, resolve
@@ -188,7 +188,8 @@ def make_plan(
 
 def _configs(state: State, desired: Desired | None) -> dict[str, dict[str, Tree]]:
     """Return the configuration of every provider that matters: as the stack file has it, else as the state kept it."""
-    configs = {entry.provider: dict(entry.provider_config) for entry in state.entries.values()}
+    configs = {entry.provider: dict[str, Tree]() for entry in state.entries.values()}
+    configs |= {entry.provider: dict(entry.provider_config) for entry in state.entries.values() if entry.provider_config}
     if desired is not None:
         choice = desired.loaded.stack.provider
         configs[choice.name] = choice.config.model_dump(mode="json")
@@ -278,7 +279,7 @@ def keep_addresses(state: State, types: Mapping[str, ResourceType[Any, Any]]) ->
         address = waiting.pop()
         if address in state.entries and address not in kept:
             kept.add(address)
-            waiting += state.entries[address].dependencies
+            waiting += standing_on(state.entries[address])
     return frozenset(kept)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..change import Action, Change
 from ..errors import CommandFailed, Interrupted, LlmdeployError, PromiseBroken, ProviderError
-from ..event import Done, Emit, Failed, Progress, Skipped, Started
+from ..event import Done, Emit, Event, Failed, Progress, Skipped, Started
 from ..plan import Plan
 from ..resource import Resource, Tree, has_unknown, resolve
 from ..sdk import ManagedType, ResourceType, Run
@@ -70,6 +70,31 @@ class _Outputs(Mapping[str, Mapping[str, Tree]]):
         return len(self._entries)
 
 
+def _with_found(plan: Plan, state: State) -> State:
+    """Return the state with what the plan found in it, under the configuration that it was found with."""
+    known = with_found(state, plan.found)
+    entries = dict(known.entries)
+    for address in {one.address for one in plan.found}:
+        entry = entries[address]
+        config = dict(plan.provider_configs.get(entry.provider, {}))
+        entries[address] = entry if entry.provider_config else entry.model_copy(update={"provider_config": config})
+    return replace(known, entries=entries)
+
+
+def _out(plan: Plan, known: State) -> set[str]:
+    """Return the addresses that have an object which may be out of service: half changed, half made, or gone."""
+    gone = {change.address for change in plan.changes if change.action == "create"}
+    return {address for address, entry in known.entries.items() if entry.status != "ok" or address in gone}
+
+
+def _must_be_known(address: str, values: Mapping[str, Tree]) -> None:
+    unknown = ", ".join(sorted(name for name, value in values.items() if has_unknown(value)))
+    if unknown:
+        raise PromiseBroken(
+            f"{address}: {unknown} is still unknown after everything it stands on was made", hint="report this to the provider"
+        )
+
+
 class Apply:
     """One apply of one plan. Call `run` once."""
 
@@ -88,7 +113,8 @@ class Apply:
     ) -> None:
         self._plan = plan
         self._resources: Mapping[str, Resource] = {resource.address: resource for resource in plan.resources}
-        known = with_found(state, plan.found)
+        known = _with_found(plan, state)
+        self._before = known.entries
         self._entries = dict(known.entries)
         self._outputs = _Outputs(self._entries)
         self._records: list[Record] = [
@@ -98,11 +124,15 @@ class Apply:
         self._state = state
         self._store = store
         self._types = types
-        self._emit = emit
+        self._reader = emit
+        self._reader_error: Exception | None = None
         self._parallelism = parallelism
         self._stop = stop or Flag()
-        self._schedule = Schedule(plan.changes, {address: standing_on(entry) for address, entry in known.entries.items()})
-        self._worker = Worker(run, retry or Retry(), emit, self._record_now)
+        self._schedule = Schedule(
+            plan.changes, {address: standing_on(entry) for address, entry in known.entries.items()}, _out(plan, known)
+        )
+        self._identity = run.identity
+        self._worker = Worker(run, retry or Retry(), self._emit, self._record_now)
         self._results: SimpleQueue[_Result] = SimpleQueue()
         self._flying: dict[Node, Job] = {}
         self._told: dict[Node, float] = {}
@@ -126,21 +156,32 @@ class Apply:
                     break
                 self._collect()
         self._outcome.stopped = tuple(dict.fromkeys(node.address for node in self._schedule.rest()))
-        return self._end()
+        outcome = self._end()
+        if self._reader_error is not None:
+            raise self._reader_error
+        return outcome
+
+    def _emit(self, event: Event) -> None:
+        """Tell the reader of events. One that breaks ends the run as a first Ctrl-C does: what runs is brought to its end."""
+        try:
+            self._reader(event)
+        except Exception as error:  # raised when the state is written
+            self._reader_error = self._reader_error or error
+            self._stop.set()
 
     # --- before an operation ----------------------------------------------------------------------------------------------
 
     def _start(self, waiting: deque[Node], pool: ThreadPoolExecutor) -> None:
         """Start what is ready as far as there is room: first make every intent durable, with one fsync, then begin."""
         jobs: list[Job] = []
-        while waiting and not self._stop.is_set() and len(self._flying) + len(jobs) < self._parallelism:
+        while waiting and not self._stop.is_set() and len(self._flying) < self._parallelism:
             node = waiting.popleft()
             if not self._schedule.open(node):
                 continue
             change = self._schedule.changes[node.address]
             try:
                 job = self._prepare(node, change)
-            except (LlmdeployError, ValueError, KeyError) as error:
+            except Exception as error:  # a bug of one type must not lose what others do
                 self._fail(node, change.action, error, 0.0)
                 continue
             if job is None:
@@ -148,13 +189,12 @@ class Apply:
                 waiting.extend(self._schedule.ready())
             else:
                 jobs.append(job)
+                self._flying[node], self._told[node] = job, job.started
         records = [*self._records, *(record for job in jobs for record in self._intents(job))]
         self._records = []
         if records:
             self._store.append(records)
         for job in jobs:
-            self._flying[job.node] = job
-            self._told[job.node] = job.started
             self._emit(Started(job.node.address, job.action, now()))
             pool.submit(self._work, job)
 
@@ -172,12 +212,14 @@ class Apply:
         keeps = change.action == "update"
         values = wished(resource, entry if keeps else None, self._outputs)
         fits(change.after, values, node.address)
+        _must_be_known(node.address, values)
         if change.action == "update" and entry is not None:
             planned = kind.plan(replace(prior_of(entry), drift=change.drift), values)
             if planned.action == "no-op":
                 return None
             if planned.action != "update":
                 raise PromiseBroken(f"{node.address}: the plan said update, now it would be {planned.action}: {planned.reason}")
+            entry = entry.model_copy(update={**self._owner(change), "outputs": self._seen(change, kind, entry, values)})
             return Job(node, change, kind, resource, "update", entry, values, time.monotonic())
         entry = self._wanted(change, entry, values)
         self._entries[node.address] = entry
@@ -191,17 +233,30 @@ class Apply:
             entry = Entry(address=change.address, type=change.type, provider=change.provider)
         elif not change.resume:
             entry = depose(entry) if change.create_first else entry.model_copy(update={"id": "", "outputs": {}, "steps": ()})
+        # Until it is whole, it may stand on what it was begun with as well.
+        below = {*entry.dependencies, *change.dependencies} if change.resume else change.dependencies
         return entry.model_copy(
             update={
-                "provider_config": dict(self._plan.provider_configs.get(change.provider, {})),
+                **self._owner(change),
                 "version": kind.version,
                 "generation": change.generation,
                 "status": "creating",
                 "spec": entry.spec if exact else dict(values),
-                "dependencies": change.dependencies,
+                "dependencies": tuple(sorted(below)),
                 "prevent_destroy": self._resources[change.address].prevent_destroy,
             }
         )
+
+    def _owner(self, change: Change) -> dict[str, Tree]:
+        """Return what an entry says of its provider: as it is now, so that the object can be removed without a stack file."""
+        config = self._plan.provider_configs.get(change.provider)
+        return {"provider": change.provider, **({} if config is None else {"provider_config": dict(config)})}
+
+    def _seen(self, change: Change, kind: ResourceType[Any, Any], entry: Entry, values: Mapping[str, Tree]) -> dict[str, Tree]:
+        """Return the outputs before an update as the plan saw them; what it predicted is not there yet."""
+        predicted = kind.predict(values, self._identity)
+        seen = {name: value for name, value in change.outputs.items() if name not in predicted and not has_unknown(value)}
+        return {**entry.outputs, **seen}
 
     def _intents(self, job: Job) -> list[Record]:
         records: list[Record] = []
@@ -274,12 +329,11 @@ class Apply:
             self._schedule.done(job.node)
             self._emit(Done(job.node.address, job.action, elapsed_s, now()))
             return
-        if not isinstance(result.error, LlmdeployError):
-            self._stop.set()
-        if job.action == "create" and self._surely_not_made(job, result.error):
+        refused = job.action == "create" and self._refused(job, result.error)
+        if refused and not job.unsure:
             self._take_back(job)
         elif job.action != "delete":
-            self._keep_half(job)
+            self._keep_half(job, refused)
         self._fail(job.node, job.action, result.error, elapsed_s)
 
     def _keep(self, job: Job, entry: Entry | None) -> None:
@@ -292,8 +346,8 @@ class Apply:
         self._records.append({"kind": "done", "entry": entry.model_dump(mode="json")})
         fits(job.change.outputs, entry.outputs, f"outputs of {entry.address}")
 
-    def _surely_not_made(self, job: Job, error: BaseException) -> bool:
-        """Tell whether a create was refused, so that there is nothing to go on with. What a script did half-way is there."""
+    def _refused(self, job: Job, error: BaseException) -> bool:
+        """Tell whether a create was refused with nothing acknowledged. What a script did half-way is there."""
         entry = self._entries[job.node.address]
         refused = isinstance(error, ProviderError) and not error.retryable
         converges = isinstance(job.kind, ManagedType) and job.kind.converges
@@ -304,17 +358,21 @@ class Apply:
         entry = self._entries[job.node.address]
         if entry.deposed:
             *older, old = entry.deposed
-            entry = as_entry(entry, old).model_copy(update={"dependencies": old.dependencies, "deposed": tuple(older)})
+            before = self._before.get(entry.address)
+            status = before.status if before and (before.id, before.generation) == (old.id, old.generation) else "ok"
+            entry = as_entry(entry, old).model_copy(update={"status": status, "deposed": tuple(older)})
             self._entries[entry.address] = entry
             self._records.append({"kind": "failed", "entry": entry.model_dump(mode="json")})
         else:
             del self._entries[entry.address]
             self._records.append(gone(entry))
 
-    def _keep_half(self, job: Job) -> None:
+    def _keep_half(self, job: Job, refused: bool) -> None:
         entry = self._entries.get(job.node.address, job.entry)
         if job.action == "update" or entry.status == "updating":
             half = "updating"
+        elif refused:
+            half = "tainted"  # its request is refused and would be again; an earlier try may have made it all the same
         else:
             resumable = isinstance(job.kind, ManagedType) and job.kind.resumable
             half = "creating" if resumable or not entry.id else "tainted"
@@ -333,6 +391,7 @@ class Apply:
             seen = {name: value for name, value in change.outputs.items() if not has_unknown(value)}
             fresh = entry.model_copy(
                 update={
+                    **self._owner(change),
                     "spec": wished(resource, entry, self._outputs),
                     "outputs": {**entry.outputs, **seen},
                     "dependencies": change.dependencies,
@@ -353,6 +412,7 @@ class Apply:
         else:
             message = f"internal error: {type(error).__name__}: {error}"
             hint, tail = "a bug of llmdeploy or of a provider: please report it", "".join(traceback.format_exception(error))
+            self._stop.set()
         self._outcome.failed[node.address] = message
         self._emit(Failed(node.address, action, message, hint, tail, elapsed_s, now()))
         for address in dict.fromkeys(skipped.address for skipped in self._schedule.failed(node, self._flying)):

@@ -99,7 +99,10 @@ def _order_replaces(changes: list[Change], state: State, types: Types) -> list[C
 def narrow(changes: Collection[Change], targets: Collection[str], state: State) -> list[Change]:
     """Return the changes of `targets` and of all that they need: what they stand on, and what must leave what goes."""
     by_address = {change.address: change for change in changes}
-    leaving = [change for change in changes if change.action in ("delete", "replace")]
+    above: dict[str, list[Change]] = {}
+    for change in changes:
+        for below in standing_on(state.entries[change.address]) if change.address in state.entries else ():
+            above.setdefault(below, []).append(change)
     wanted: set[str] = set()
     waiting = [address for address in targets if address in by_address]
     while waiting:
@@ -109,10 +112,11 @@ def narrow(changes: Collection[Change], targets: Collection[str], state: State) 
         wanted.add(change.address)
         if change.action != "delete":
             waiting += [name for name in change.dependencies if name in by_address]
-        if change.action in ("delete", "replace"):
-            waiting += [
-                above.address for above in leaving if change.address in standing_on(state.entries[above.address])
-            ]  # fmt: skip
+        if change.action in ("delete", "replace") or change.deposed:
+            # A replace that deletes first is over before those that stay are changed: they may be left for later.
+            stays = change.action == "delete" or change.create_first or bool(change.deposed)
+            leaving = ("delete", "replace", *(("update", "create", "adopt") if stays else ()))
+            waiting += [one.address for one in above.get(change.address, ()) if one.action in leaving]
     return [change for change in changes if change.address in wanted]
 
 
@@ -139,7 +143,7 @@ def _planned(
     forced: bool,
 ) -> PlannedChange:
     planned = kind.plan(prior_of(entry, read) if entry else None, values)
-    if entry is None or planned.action not in ("no-op", "update"):
+    if entry is None or not (planned.action in ("no-op", "update") or _goes_on(planned, entry)):
         return planned
     reason = "asked for with --replace" if forced else _cascade(resource, kind, renewed)
     return replace(planned, action="replace", reason=reason) if reason else planned
@@ -165,7 +169,7 @@ def _change(
     identity: Identity,
     serial: int,
 ) -> Change:
-    resume = planned.action == "create" and entry is not None and entry.status == "creating"
+    resume = _goes_on(planned, entry)
     new_object = planned.action in ("create", "replace") and not resume
     _check_rollout(resource, kind)
     return Change(
@@ -184,13 +188,22 @@ def _change(
         rollout=resource.rollout,
         details=planned.details,
         # No object ever has the generation of another one at its address, not even of one that the state has forgotten.
-        generation=max(serial, entry.generation if entry else 0) + 1 if new_object or entry is None else entry.generation,
+        generation=max(serial, *_generations(entry)) + 1 if new_object or entry is None else entry.generation,
         dependencies=tuple(sorted(resource.dependencies)),
         outputs=_outputs(planned, entry, read, values, kind, identity),
         traits=kind.traits(values),
         group=resource.group,
         path=resource.path,
     )
+
+
+def _goes_on(planned: PlannedChange, entry: Entry | None) -> bool:
+    """Tell whether a create is one that was interrupted."""
+    return planned.action == "create" and entry is not None and entry.status == "creating"
+
+
+def _generations(entry: Entry | None) -> tuple[int, ...]:
+    return (entry.generation, *(old.generation for old in entry.deposed)) if entry else (0,)
 
 
 def _check_rollout(resource: Resource, kind: ResourceType[Any, Any]) -> None:

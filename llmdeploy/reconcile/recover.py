@@ -40,7 +40,7 @@ def with_found(state: State, found: Iterable[Found]) -> State:
                 spec=dict(one.spec),
                 outputs=dict(one.outputs),
             )
-        elif entry.status == "creating" and not entry.id and entry.generation == one.generation:
+        elif not entry.id and entry.generation == one.generation:
             entries[one.address] = entry.model_copy(update={"id": one.id})
         elif one.id not in _ids(entry):
             old = Deposed(id=one.id, generation=one.generation, spec=dict(one.spec), outputs=dict(one.outputs))
@@ -61,9 +61,9 @@ def depose(entry: Entry) -> Entry:
 
 
 def as_entry(entry: Entry, old: Deposed) -> Entry:
-    """Return a deposed object of `entry` as an entry of its own, to be removed."""
-    parts = {"id": old.id, "generation": old.generation, "spec": old.spec, "outputs": old.outputs, "status": "ok", "deposed": ()}
-    return entry.model_copy(update=parts)
+    """Return a deposed object of `entry` as an entry of its own."""
+    names = ("id", "generation", "spec", "outputs", "dependencies")
+    return entry.model_copy(update={**{name: getattr(old, name) for name in names}, "status": "ok", "deposed": ()})
 
 
 def standing_on(entry: Entry) -> tuple[str, ...]:

@@ -33,15 +33,16 @@ class Schedule:
     they no longer need it. Of a rollout group at most `max_unavailable` members are under way.
     """
 
-    def __init__(self, changes: Iterable[Change], stored: Mapping[str, Collection[str]]) -> None:
-        """stored: address -> dependencies, as state has them, those of deposed objects included.
+    def __init__(self, changes: Iterable[Change], stored: Mapping[str, Collection[str]], out: Collection[str] = ()) -> None:
+        """stored: address -> dependencies, as state has them, those of deposed objects included. out: addresses whose object may
+        be out of service already; members of a rollout group that are come back before others leave.
 
         Raises:
             GraphError: the order has a loop, or members of one rollout group depend on each other.
         """
         self.changes = {change.address: change for change in changes}
         self._needs = _edges(self.changes, stored)
-        self._rollouts = _Rollouts(self.changes, self._needs)
+        self._rollouts = _Rollouts(self.changes, self._needs, out)
         # A loop can only come from a state that disagrees with the graph; it is found before the first effect.
         topological({str(node): {str(need) for need in needs} for node, needs in self._needs.items()})
         self._dependents: dict[Node, list[Node]] = {node: [] for node in self._needs}
@@ -73,7 +74,7 @@ class Schedule:
         """
         self._needs.pop(node, None)
         skipped: set[Node] = set()
-        waiting = [node, *(other for other in self._rollouts.close(node) if other in self._needs and other not in running)]
+        waiting = [node, *(other for other in self._rollouts.close(node, running) if other in self._needs)]
         skipped |= {*waiting[1:]}
         while waiting:
             for dependent in self._dependents[waiting.pop()]:
@@ -96,7 +97,7 @@ class Schedule:
 class _Rollouts:
     """Who of each rollout group is under way: from the first node of a member to its last."""
 
-    def __init__(self, changes: Mapping[str, Change], needs: Mapping[Node, set[Node]]) -> None:
+    def __init__(self, changes: Mapping[str, Change], needs: Mapping[Node, set[Node]], out: Collection[str]) -> None:
         self._group: dict[str, Group] = {}
         self._members: dict[str, list[str]] = {}
         for change in changes.values():
@@ -106,10 +107,15 @@ class _Rollouts:
         self._needs = needs
         self._under_way: dict[str, set[str]] = {name: set() for name in self._members}
         self._held: dict[str, list[Node]] = {name: [] for name in self._members}
+        self._first = {address: _span(changes[address])[0] for address in self._group}
         self._last = {address: _span(changes[address])[1] for address in self._group}
-        for members in self._members.values():
+        lost: dict[str, list[Change]] = {}
+        for change in changes.values():
+            if change.rollout and change.action in ("create", "adopt") and change.address in out:
+                lost.setdefault(change.rollout.name, []).append(change)
+        for name, members in self._members.items():
             self._check(members)
-            _in_order([changes[address] for address in members], needs)
+            _in_order([changes[address] for address in members], lost.get(name, []), out, needs)
 
     def _check(self, members: list[str]) -> None:
         for address in members if len(members) > 1 else ():
@@ -144,14 +150,17 @@ class _Rollouts:
         held, self._held[group.name] = self._held[group.name], []
         return held
 
-    def close(self, node: Node) -> list[Node]:
-        """Return the nodes of the members of the group of `node` that are not under way: they must not start."""
+    def close(self, node: Node, running: Collection[Node]) -> list[Node]:
+        """Return the nodes of the members of the group of `node` that did not begin: they must not start.
+
+        One that has room and waits for a worker did not begin either.
+        """
         group = self._group.get(node.address)
         if group is None:
             return []
-        under_way = self._under_way[group.name]
         self._held[group.name] = []
-        waiting = [address for address in self._members[group.name] if address not in under_way]
+        others = [address for address in self._members[group.name] if address != node.address]
+        waiting = [address for address in others if self._first[address] in self._needs and self._first[address] not in running]
         return [Node(address, phase) for address in waiting for phase in ("make", "delete")]
 
 
@@ -163,13 +172,17 @@ def _span(change: Change) -> tuple[Node, Node]:
     return make, delete if change.action == "replace" or change.deposed else make
 
 
-def _in_order(members: list[Change], needs: Mapping[Node, set[Node]]) -> None:
-    """Let each member start after all those of the next lower order."""
+def _in_order(members: list[Change], lost: list[Change], out: Collection[str], needs: Mapping[Node, set[Node]]) -> None:
+    """Let each member start after all those of the next lower order, and the first after those that are out of service.
+
+    lost: members that are made anew. They take no room, because they do not leave service.
+    """
     by_order: dict[int, list[Change]] = {}
     for member in members:
-        if member.rollout is not None:
+        if member.rollout is not None and member.address not in out:
             by_order.setdefault(member.rollout.order, []).append(member)
-    classes = [by_order[order] for order in sorted(by_order)]
+    back = [*lost, *(member for member in members if member.address in out)]
+    classes = [*([back] if back else []), *(by_order[order] for order in sorted(by_order))]
     for before, after in pairwise(classes):
         for member in after:
             needs[_span(member)[0]].update(_span(earlier)[1] for earlier in before)

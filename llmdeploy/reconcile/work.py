@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -29,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does: `action` on `entry`; `values` are the wish; started: monotonic time."""
+    """What a worker does: `action` on `entry`; `values` are the wish; started: monotonic time.
+
+    sent: the generations with which its create was called, one for each try.
+    """
 
     node: Node
     change: Change
@@ -39,6 +42,12 @@ class Job:
     entry: Entry
     values: Mapping[str, Tree]
     started: float
+    sent: list[int] = field(default_factory=list[int])
+
+    @property
+    def unsure(self) -> bool:
+        """Whether an object may be there although the last try of its create was refused: an earlier one was sent."""
+        return self.change.resume or len(self.sent) > 1
 
     @property
     def leaves_service(self) -> bool:
@@ -97,6 +106,8 @@ class Worker:
         planned = kind.plan(prior_of(entry), job.values)
         if planned.action == "no-op":
             return entry
+        # It was made from what was wanted then, and stands on that until it is changed.
+        entry = entry.model_copy(update={"dependencies": job.entry.dependencies})
         if planned.action != "update":
             raise PromiseBroken(f"{entry.address}: it was made, and now it would be {planned.action}d: {planned.reason}")
         entry = self._record(entry.address, _done(entry.model_copy(update={"status": "updating"})))
@@ -106,8 +117,13 @@ class Worker:
         entry = job.entry
         for left in reversed(range(_GENERATIONS)):
             ctx = self._context(job, entry, kind.timeouts.create_s, entry.steps)
+
+            def create(ctx: Context = ctx) -> Outputs:
+                job.sent.append(ctx.generation)
+                return kind.create(ctx, spec)
+
             try:
-                outputs = self._patient(ctx, lambda ctx=ctx: kind.create(ctx, spec))
+                outputs = self._patient(ctx, create)
             except TokenSpent:
                 if not left:
                     raise

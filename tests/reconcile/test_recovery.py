@@ -16,8 +16,8 @@ from tests.reconcile.crash_lab import HABITS, Lab, LocalWorld, Wish, check_whole
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)
 
 
 def calls(cloud: FakeCloud) -> list[tuple[str, str]]:

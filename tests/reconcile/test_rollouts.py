@@ -14,8 +14,8 @@ from tests.reconcile.crash_lab import Lab, LocalWorld, Wish, check_rollouts, che
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Lab:
-    return Lab(tmp_path)
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    return Lab(tmp_path, monkeypatch)
 
 
 def member(number: int, *, order: int = 0, at_once: int = 1, **values: Any) -> dict[str, Any]:

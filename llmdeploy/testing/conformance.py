@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from ..resource import UNKNOWN, Tree, as_mapping, as_sequence, check_address, iter_refs, resolve
+from ..resource import UNKNOWN, Tree, as_sequence, check_address, iter_refs, resolve
 from ..sdk import (
     Context,
     HasAccount,
@@ -150,8 +150,9 @@ class Site:
 
         def acked(object_id: str) -> None:
             assert made.id in ("", object_id), f"{made.sample.address}: acknowledged as {made.id}, then as {object_id}"
-            made.id = object_id
-            keep(object_id)
+            if made.id != object_id:
+                made.id = object_id
+                keep(object_id)
 
         def step(name: str) -> None:
             made.steps = (*made.steps, name)
@@ -489,5 +490,3 @@ def _unknown_forms(value: Tree) -> Iterable[Tree]:
     yield UNKNOWN
     if (items := as_sequence(value)) is not None:
         yield from ([*items[:index], UNKNOWN, *items[index + 1 :]] for index in range(len(items)))
-    if (mapping := as_mapping(value)) is not None:
-        yield from ({**mapping, key: UNKNOWN} for key in mapping)

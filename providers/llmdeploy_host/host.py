@@ -81,6 +81,8 @@ class Host(HostType[HostSpec, HostOutputs]):
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """Root or sudo, and a system with apt."""
         del prior
+        if has_unknown(values["host"]):
+            return ()
         host = Connection.model_validate(values["host"])
         try:
             found = session(run, host).run(render("host_preflight.sh.j2")).split()

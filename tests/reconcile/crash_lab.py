@@ -123,8 +123,8 @@ class BucketWorld:
 def fingerprint(world: World) -> str:
     """Return a digest of all that a later run can notice.
 
-    Of the journal that is what it comes to, the serials that its runs began at, and whether its end is torn. A lock ends with its
-    process or its lease; kept generations are for people, so only their names count.
+    Of state and journal that is what they come to together, the serials that runs began at, and whether the end is torn. A lock
+    ends with its process or its lease; kept generations are for people, so only their names count.
     """
     content = world.content()
     stored: dict[str, Any] = {}
@@ -134,7 +134,7 @@ def fingerprint(world: World) -> str:
             begins = sorted({(record["serial"], record["lineage"]) for record in lines.records if record["kind"] == "begin"})
             stored[name] = (begins, lines.size != len(data))
         else:
-            stored[name] = {**json.loads(data), "write": ""} if name == "state.json" else ""
+            stored[name] = [json.loads(data)[key] for key in ("serial", "lineage")] if name == "state.json" else ""
     for name in ("lock", "state.json.lock"):
         stored.pop(name, None)
     state = world.store(Effects()).read()

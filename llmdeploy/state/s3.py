@@ -27,6 +27,7 @@ LEASE_S = 120.0
 JOURNAL_LIMIT = 256 * 1024
 
 _WAY_OUT = "restore an older version of this object"
+_WRITTEN = "somebody else wrote since this run read the state"
 
 
 class S3Store:
@@ -57,6 +58,7 @@ class S3Store:
         self._lease: Lease | None = None
         self._base: State | None = None
         self._begun = False
+        self._lost = ""
         self._lines: Lines = Lines()
         self._text: bytes = b""
         self._serial: int = 0
@@ -67,6 +69,8 @@ class S3Store:
         """Return the state with the journal folded in, or None. See `Store.read`."""
         # The journal first: a run that ends meanwhile puts it into the state, and then begins it anew.
         journal, content = self._journal.read(), self._state.read()
+        if self._begun and (self._journal.foreign or self._state.foreign):
+            self._lost = _WRITTEN  # what was read is another's now: this run must not go on from it
         lines = decode(journal or b"", f"{self.where}/journal.json", self._seal)
         if journal is not None and lines.size != len(journal):
             raise StateCorrupt(f"{self.where}/journal.json is cut off", hint=_WAY_OUT)
@@ -89,11 +93,11 @@ class S3Store:
         except KeyboardInterrupt:
             lease.release()  # it may have been ours for a moment
             raise
-        self._lease, self._writer, self._begun = lease, info.id, False
+        self._lease, self._writer, self._lost = lease, info.id, ""
         try:
             yield
         finally:
-            self._lease = None
+            self._lease, self._begun = None, False
             lease.release()
 
     def holder(self) -> LockInfo | None:
@@ -193,12 +197,12 @@ class S3Store:
         self._base, self._serial = state, state.serial
 
     def _put(self, target: _Object, content: bytes) -> None:
-        if self._lease is not None and self._lease.lost:
-            raise self._fenced(self._lease.lost)
+        if lost := self._lost or (self._lease.lost if self._lease else ""):
+            raise self._fenced(lost)
         try:
             target.write(content)
         except Conflict:
-            raise self._fenced("somebody else wrote since this run read the state") from None
+            raise self._fenced(_WRITTEN) from None
 
     def _fenced(self, reason: str) -> Fenced:
         return Fenced(f"{self.where}: {reason}", hint="this run can write no more; run the command again: it goes on from there")
@@ -212,6 +216,8 @@ class _Object:
 
     def __init__(self, bucket: Bucket, key: str) -> None:
         self.known = False
+        self.foreign = False
+        """Whether the last read found a version that this process neither knew nor wrote."""
         self.content: bytes | None = None
         self.key = key
         self._bucket = bucket
@@ -221,7 +227,9 @@ class _Object:
     def read(self) -> bytes | None:
         """Return the content; None when there is no such object."""
         stored = self._bucket.get(self.key)
-        self.content, self._etag = (stored.content, stored.etag) if stored else (None, None)
+        content, etag = (stored.content, stored.etag) if stored else (None, None)
+        self.foreign = self.known and etag != self._etag and content not in self._in_doubt
+        self.content, self._etag = content, etag
         self.known, self._in_doubt = True, []
         return self.content
 

@@ -215,6 +215,30 @@ def test_two_runs_that_both_began_are_told_apart() -> None:
     assert keys_of(store_on(bucket).read()) == {"a", "b", "e"}
 
 
+def test_a_run_that_was_shut_out_does_not_come_back_by_reading() -> None:
+    bucket = MemoryBucket()
+    Work(bucket, "a").run()
+    first = store_on(bucket)
+    with first.lock("apply", 0):
+        state = first.read()
+        assert state is not None
+        first.begin(state)
+        assert first.read() == state
+        first.append([done("b")])
+        bucket.advance(LEASE_S + 1)
+        Work(bucket, "x").run()
+        left = bucket.content()
+        assert keys_of(first.read()) == {"a", "b", "x"}
+        with pytest.raises(Fenced):
+            first.append([done("c")])
+        with pytest.raises(Fenced):
+            first.write(state)
+        with pytest.raises(Fenced):
+            first.begin(state)
+    assert bucket.content() == left
+    Work(bucket, "d").run()
+
+
 class Unreliable(MemoryBucket):
     """A bucket whose n-th write gets no answer, done or not."""
 

@@ -78,12 +78,12 @@ class ObjectType(ManagedType[ObjectSpec, ObjectOutputs]):
 
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Remove it."""
-        Path(prior.id).unlink(missing_ok=True)
+        _path(prior).unlink(missing_ok=True)
 
     def read(self, run: Run, prior: Prior) -> ReadResult:
         """Compare the file with what was written."""
         try:
-            found = json.loads(Path(prior.id).read_text())["content"]
+            found = json.loads(_path(prior).read_text())["content"]
         except FileNotFoundError:
             return ReadResult(prior.address, exists=False)
         same = found == prior.spec["content"]
@@ -92,6 +92,11 @@ class ObjectType(ManagedType[ObjectSpec, ObjectOutputs]):
     def traits(self, values: Mapping[str, Any]) -> Traits:
         """Plain files."""
         return Traits(at_rest="plain", exposure="host")
+
+
+def _path(prior: Prior) -> Path:
+    """Return where the object lies, also when its creation was never acknowledged."""
+    return Path(prior.spec["cloud"]) / f"{prior.spec['name']}.json"
 
 
 class Acme:

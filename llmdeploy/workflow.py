@@ -28,6 +28,7 @@ from .plan import Mode, Plan, PlanRefused
 from .reconcile.diff import diff, drift_only, mark_found, narrow
 from .reconcile.recover import standing_on, unknown_to, with_found
 from .reconcile.refresh import prior_of, refresh, sweep
+from .reconcile.schedule import Schedule
 from .registry import Registry
 from .resource import Tree, resolve
 from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, Renames, ResourceType, Run
@@ -177,13 +178,22 @@ def make_plan(
         kept = keep_addresses(known, types) if keep_data else frozenset[str]()
         entries = {address: entry for address, entry in known.entries.items() if address not in kept}
         changes = diff(Graph([]), replace(known, entries=entries), reads, types, run.identity)
+        _check_order(changes, known)
         return base.plan("destroy", mark_found(changes, found, old), kept=tuple(sorted(kept)))
     if not len(desired.graph):
         raise LlmdeployError("the stack file asks for nothing at all", hint="`llmdeploy destroy` removes what exists")
     changes = diff(desired.graph, known, reads, types, run.identity, force_replace=force_replace)
     changes = mark_found(changes, found, old)
     plan = _judged(base.plan("apply", changes, desired), desired)
-    return replace(plan, changes=tuple(narrow(changes, targets, known)), **_part(old, targets)) if targets else plan
+    plan = replace(plan, changes=tuple(narrow(changes, targets, known)), **_part(old, targets)) if targets else plan
+    _check_order(plan.changes, known)
+    return plan
+
+
+def _check_order(changes: Sequence[Change], known: State) -> None:
+    """Refuse a plan that no order can carry out. Raises GraphError."""
+    if any(change.action == "replace" or change.deposed or change.rollout for change in changes):
+        Schedule(changes, {address: standing_on(entry) for address, entry in known.entries.items()})
 
 
 def _configs(state: State, desired: Desired | None) -> dict[str, dict[str, Tree]]:

@@ -155,7 +155,8 @@ class Apply:
                 if not self._flying and not self._records:
                     break
                 self._collect()
-        self._outcome.stopped = tuple(dict.fromkeys(node.address for node in self._schedule.rest()))
+        rest = dict.fromkeys(node.address for node in self._schedule.rest())
+        self._outcome.stopped = tuple(address for address in rest if self._schedule.changes[address].effective)
         outcome = self._end()
         if self._reader_error is not None:
             raise self._reader_error
@@ -416,7 +417,7 @@ class Apply:
         self._outcome.failed[node.address] = message
         self._emit(Failed(node.address, action, message, hint, tail, elapsed_s, now()))
         for address in dict.fromkeys(skipped.address for skipped in self._schedule.failed(node, self._flying)):
-            if address != node.address:
+            if address != node.address and self._schedule.changes[address].effective:
                 self._outcome.skipped[address] = node.address
                 self._emit(Skipped(address, self._schedule.changes[address].action, node.address, now()))
 

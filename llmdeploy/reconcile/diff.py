@@ -82,18 +82,20 @@ def mark_found(changes: Collection[Change], found: Collection[Found], state: Sta
 
 
 def _order_replaces(changes: list[Change], state: State, types: Types) -> list[Change]:
-    """Let types that can make the new object before they remove the old one, unless what they stand on goes first."""
-    first: set[str] = set()
-    late: set[str] = set()
-    ordered: list[Change] = []
-    for change in changes:
-        kind = types[change.type]
-        if change.action == "replace":
-            below = late.intersection(change.dependencies, state.entries[change.address].dependencies)
-            create_first = isinstance(kind, ManagedType) and kind.create_first and not below
-            (first if create_first else late).add(change.address)
-        ordered.append(replace(change, create_first=True) if change.address in first else change)
-    return ordered
+    """Let types that can make the new object before they remove the old one, unless what they stand on goes first.
+
+    That may come later in the list, when only the old object stands on it.
+    """
+    replaced = [change for change in changes if change.action == "replace"]
+    below = {change.address: {*change.dependencies, *standing_on(state.entries[change.address])} for change in replaced}
+    first = {change.address for change in replaced if _can_come_first(types[change.type])}
+    while late := {address for address in first if not below[address].isdisjoint(below.keys() - first)}:
+        first -= late
+    return [replace(change, create_first=True) if change.address in first else change for change in changes]
+
+
+def _can_come_first(kind: ResourceType[Any, Any]) -> bool:
+    return isinstance(kind, ManagedType) and kind.create_first
 
 
 def narrow(changes: Collection[Change], targets: Collection[str], state: State) -> list[Change]:
@@ -145,7 +147,10 @@ def _planned(
     planned = kind.plan(prior_of(entry, read) if entry else None, values)
     if entry is None or not (planned.action in ("no-op", "update") or _goes_on(planned, entry)):
         return planned
-    reason = "asked for with --replace" if forced else _cascade(resource, kind, renewed)
+    if entry.provider != resource.provider:
+        reason = f"it is with the provider {entry.provider}, and shall be with {resource.provider}"
+    else:
+        reason = "asked for with --replace" if forced else _cascade(resource, kind, renewed)
     return replace(planned, action="replace", reason=reason) if reason else planned
 
 
@@ -252,6 +257,11 @@ def _guard(changes: Collection[Change], graph: Graph, state: State) -> None:
     for change in changes:
         entry, resource = state.entries.get(change.address), graph.get(change.address)
         guarded = resource.prevent_destroy if resource else bool(entry and entry.prevent_destroy)
+        if guarded and entry and any(generation > entry.generation for generation in change.deposed):
+            raise LlmdeployError(
+                f"{change.address} is marked prevent_destroy, and a newer object of it is there that the state does not know",
+                hint="the state is older than what exists: restore the newest one, or take the mark away",
+            )
         if guarded and change.action in ("delete", "replace"):
             why = change.reason or "it left the stack"
             raise LlmdeployError(

@@ -41,10 +41,9 @@ class Schedule:
             GraphError: the order has a loop, or members of one rollout group depend on each other.
         """
         self.changes = {change.address: change for change in changes}
-        self._needs = _edges(self.changes, stored)
+        self._needs = _needs(self.changes, stored)
         self._rollouts = _Rollouts(self.changes, self._needs, out)
-        # A loop can only come from a state that disagrees with the graph; it is found before the first effect.
-        topological({str(node): {str(need) for need in needs} for node, needs in self._needs.items()})
+        _check_order(self._needs)
         self._dependents: dict[Node, list[Node]] = {node: [] for node in self._needs}
         for node, needs in self._needs.items():
             for need in needs:
@@ -113,6 +112,9 @@ class _Rollouts:
         for change in changes.values():
             if change.rollout and change.action in ("create", "adopt") and change.address in out:
                 lost.setdefault(change.rollout.name, []).append(change)
+        for group in self._group.values():
+            if group.max_unavailable < 1:
+                raise GraphError(f"the rollout group {group.name} lets no member leave service: max_unavailable is less than 1")
         for name, members in self._members.items():
             self._check(members)
             _in_order([changes[address] for address in members], lost.get(name, []), out, needs)
@@ -128,7 +130,10 @@ class _Rollouts:
             others = sorted({node.address for node in seen}.intersection(members) - {address})
             if others:
                 name = self._group[address].name
-                raise GraphError(f"{address} depends on {others[0]}, and both are members of the rollout group {name}")
+                raise GraphError(
+                    f"{address} depends on {others[0]}, and both are members of the rollout group {name}",
+                    hint="members change one after the other: what all of them stand on cannot be replaced under them",
+                )
 
     def enter(self, node: Node) -> bool:
         """Take room for a member's first node; keep it back when there is none."""
@@ -188,7 +193,45 @@ def _in_order(members: list[Change], lost: list[Change], out: Collection[str], n
             needs[_span(member)[0]].update(_span(earlier)[1] for earlier in before)
 
 
-def _edges(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]]) -> dict[Node, set[Node]]:
+def _needs(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]]) -> dict[Node, set[Node]]:
+    """Return what each node waits for.
+
+    What leaves may stand on something that is replaced by deleting first, and those that stay may wait for the new object of
+    that: then it cannot wait for them.
+    """
+    needs = _edges(changes, stored, ())
+    try:
+        _check_order(needs)
+    except GraphError:
+        needs = _edges(changes, stored, _early(changes, stored))
+    return needs
+
+
+def _early(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]]) -> set[str]:
+    """Return the addresses that are deleted before something else can be made: delete-first replaces, and what stood on them."""
+    above: dict[str, list[str]] = {}
+    for address, below in stored.items():
+        for name in below:
+            above.setdefault(name, []).append(address)
+    early: set[str] = set()
+    waiting = [address for address, change in changes.items() if _deletes_first(change)]
+    while waiting:
+        address = waiting.pop()
+        if address not in early:
+            early.add(address)
+            waiting += [name for name in above.get(address, ()) if name in changes and changes[name].action == "delete"]
+    return early
+
+
+def _check_order(needs: Mapping[Node, set[Node]]) -> None:
+    topological({str(node): {str(need) for need in below} for node, below in needs.items()})
+
+
+def _edges(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]], early: Collection[str]) -> dict[Node, set[Node]]:
+    """Return what each node waits for. early: addresses whose delete does not wait for those that stay.
+
+    The old object of a replace that deletes first never does.
+    """
     needs: dict[Node, set[Node]] = {}
     for change in changes.values():
         if change.action in ("delete", "replace") or change.deposed:
@@ -206,7 +249,7 @@ def _edges(changes: Mapping[str, Change], stored: Mapping[str, Collection[str]])
         # The node after which this address no longer stands on what it stood on.
         above = delete if delete in needs and (change.action in ("delete", "replace") or change.deposed) else make
         for below in stored.get(change.address, ()):
-            _delete_after(needs, changes, below, above)
+            _delete_after(needs, changes, below, above, waits=below not in early)
     return needs
 
 
@@ -214,11 +257,13 @@ def _deletes_first(change: Change) -> bool:
     return change.action == "replace" and not change.create_first
 
 
-def _delete_after(needs: dict[Node, set[Node]], changes: Mapping[str, Change], below: str, above: Node) -> None:
-    """`above` stood on `below`: when `below` goes, it goes later."""
+def _delete_after(needs: dict[Node, set[Node]], changes: Mapping[str, Change], below: str, above: Node, *, waits: bool) -> None:
+    """`above` stood on `below`: when `below` goes, it goes later. waits: also than those that stay."""
     target = Node(below, "delete")
     if target not in needs or above not in needs:
         return
     goes = above.phase == "delete" and changes[above.address].action in ("delete", "replace")
-    if goes or not _deletes_first(changes[below]):
+    # Of an address that stays and no longer needs it, only a replaced object stood on it, and that one goes.
+    over = above.phase == "delete" and below not in changes[above.address].dependencies
+    if goes or (waits and (over or not _deletes_first(changes[below]))):
         needs[target].add(above)

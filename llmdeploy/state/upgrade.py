@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import StateCorrupt, StateError
 from ..sdk import Found, ResourceType
-from .model import Entry, State
+from .model import Deposed, Entry, State
 
 Renamed = Mapping[str, str]
 """Old names of a provider and the present ones. See `sdk.Renames`."""
@@ -84,7 +84,14 @@ def _upgrade(entry: Entry, kind: ResourceType[Any, Any] | None) -> Entry:
         raise StateCorrupt(
             f"{entry.address} has schema version {entry.version}, this version knows {kind.version}", hint="use a newer llmdeploy"
         )
-    parts: dict[str, Any] = {"spec": entry.spec, "outputs": entry.outputs}
-    for version in range(entry.version, kind.version):
-        parts = kind.upgrade(version, parts)
-    return entry if entry.version == kind.version else entry.model_copy(update={**parts, "version": kind.version})
+    if entry.version == kind.version:
+        return entry
+    deposed = tuple(old.model_copy(update=_parts(old, entry.version, kind)) for old in entry.deposed)
+    return entry.model_copy(update={**_parts(entry, entry.version, kind), "deposed": deposed, "version": kind.version})
+
+
+def _parts(one: Entry | Deposed, version: int, kind: ResourceType[Any, Any]) -> dict[str, Any]:
+    parts: dict[str, Any] = {"spec": one.spec, "outputs": one.outputs}
+    for older in range(version, kind.version):
+        parts = kind.upgrade(older, parts)
+    return parts

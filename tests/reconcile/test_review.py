@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llmdeploy.errors import ProviderError
-from llmdeploy.event import Event
+from llmdeploy.change import Change
+from llmdeploy.errors import LlmdeployError, ProviderError
+from llmdeploy.event import Event, Skipped
+from llmdeploy.graph import Graph, GraphError
 from llmdeploy.identity import Identity
 from llmdeploy.reconcile.apply import Apply
+from llmdeploy.reconcile.diff import diff
+from llmdeploy.reconcile.recover import depose
+from llmdeploy.reconcile.schedule import Schedule
 from llmdeploy.resource import Ref
-from llmdeploy.sdk import Prior, ReadResult, Run
-from llmdeploy.state.model import State
+from llmdeploy.sdk import Context, Prior, ReadResult, Run
+from llmdeploy.state.model import Deposed, Entry, State
+from llmdeploy.state.upgrade import upgrade
 from llmdeploy.testing.cloud import FakeCloud, Fault, Habits
 from llmdeploy.testing.effects import Effects, PowerCut
 from llmdeploy.workflow import apply_plan, identity_of, keep_addresses, make_plan
@@ -127,6 +134,18 @@ def test_a_replacement_that_is_refused_leaves_the_old_one_as_healthy_as_it_was(c
     assert (change.action, change.reason) == ("update", "an earlier update did not end")
 
 
+def test_what_is_guarded_is_not_removed_because_a_restored_state_does_not_know_it(cloud: Lab) -> None:
+    world = LocalWorld()
+    cloud.apply(world, cloud.wish(machine("a")))
+    before = cloud.stored(world)
+    assert before is not None
+    cloud.apply(world, cloud.wish(machine("a", image="other")))
+    restored(world, before)
+    guarded = cloud.wish({**machine("a", image="other"), "prevent_destroy": True})
+    with pytest.raises(LlmdeployError, match="marked prevent_destroy, and a newer object of it is there"):
+        cloud.plan(world, guarded)
+
+
 # --- order ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -216,12 +235,78 @@ def test_destroy_keeps_what_the_old_object_of_something_kept_stands_on(cloud: La
     state = cloud.stored(world)
     assert state is not None
     entry = state.entries["fake_bucket.data"]
-    from llmdeploy.reconcile.recover import depose
-
     waiting = depose(entry.model_copy(update={"dependencies": ("fake_network.net",)}))
     state = state.with_entry(waiting.model_copy(update={"dependencies": (), "id": "bucket-new", "generation": 9}))
     types = cloud.project(world, Effects()).types(state)
     assert keep_addresses(state, types) == {"fake_bucket.data", "fake_network.net"}
+
+
+def test_what_leaves_goes_before_what_it_stands_on_even_when_others_stay_on_both(cloud: Lab) -> None:
+    leaving = {"address": "fake_bucket.b", "values": {"bucket": "demo-b", "about": {"ref": "fake_machine.db#id"}}}
+    world = LocalWorld()
+    user = {"address": "fake_machine.user", "values": {"config": {"ref": "fake_bucket.b#url"}}, "after": ["fake_machine.db"]}
+    cloud.apply(world, cloud.wish(machine("db"), leaving, user))
+    since = len(world.cloud.history)
+    wish = cloud.wish(machine("db", image="other"), {**user, "values": {"config": "none"}})
+    assert cloud.apply(world, wish).outcome.failed == {}
+    assert world.cloud.history[since:] == [
+        ("delete", "fake_bucket.b"),
+        ("delete", "fake_machine.db"),
+        ("create", "fake_machine.db"),
+        ("update", "fake_machine.user"),
+    ]
+    check_whole(cloud, world, wish)
+
+
+def test_a_replaced_object_goes_before_what_only_it_stood_on() -> None:
+    changes = [Change("net.a", "net", "p", "replace"), Change("vm.a", "vm", "p", "no-op", deposed=(1,))]
+    schedule = Schedule(changes, {"net.a": (), "vm.a": ("net.a",)})
+    walked: list[str] = []
+    while wave := schedule.ready():
+        for node in wave:
+            walked.append(str(node))
+            schedule.done(node)
+    assert walked.index("delete vm.a") < walked.index("delete net.a")
+
+
+def test_a_new_object_does_not_come_first_when_the_old_one_stands_on_what_goes_first(cloud: Lab) -> None:
+    def wish(cidr: str, **values: Any) -> Wish:
+        # The network comes after the template in every order, because it follows a bucket.
+        bucket = {"address": "fake_bucket.b", "values": {"bucket": "demo-b"}}
+        net = {"address": "fake_network.net", "values": {"cidr": cidr}, "after": ["fake_bucket.b"]}
+        user = machine("user", template={"ref": "fake_template.base#id"})
+        return cloud.wish(
+            bucket, net, {"address": "fake_template.base", "values": values}, {**user, "after": ["fake_network.net"]}
+        )
+
+    world = LocalWorld()
+    cloud.apply(world, wish("10.1.0.0/16", image="one", network={"ref": "fake_network.net#id"}))
+    after = wish("10.2.0.0/16", image="two")
+    since = len(world.cloud.history)
+    assert cloud.apply(world, after).outcome.failed == {}
+    gone = [one for one in world.cloud.history[since:] if one[0] == "delete"]
+    assert gone == [("delete", "fake_template.base"), ("delete", "fake_network.net")]
+    check_whole(cloud, world, after)
+
+
+def test_what_another_provider_made_is_not_taken_for_ones_own(lab: things.Lab) -> None:
+    state = lab.apply(thing("a")).state
+    graph = Graph([replace(thing("a"), provider="others")])
+    (change,) = diff(graph, state, {}, lab.provider.types, Identity("s", state.lineage))
+    assert (change.action, change.provider) == ("replace", "others")
+    assert change.reason == "it is with the provider things, and shall be with others"
+
+
+def test_a_replaced_object_that_is_still_there_gets_the_schema_of_today(cloud: Lab) -> None:
+    old = Deposed(id="machine-1", generation=1, spec={"cores": 2}, outputs={"id": "machine-1"})
+    entry = Entry(
+        address="fake_machine.a", type="fake_machine", provider="fakecloud", version=1, spec={"cores": 4}, deposed=(old,)
+    )
+    types = cloud.registry.types(["fakecloud"])
+    upgraded = upgrade(State("1" * 32, "demo", 3, {entry.address: entry}), types).entries[entry.address]
+    assert upgraded.spec == {"size": 4}
+    assert upgraded.deposed[0].spec == {"size": 2}
+    assert upgraded.deposed[0].outputs == {"id": "machine-1", "flavor": "fake.2"}
 
 
 # --- rollouts ------------------------------------------------------------------------------------------------------------------
@@ -263,6 +348,24 @@ def test_a_member_that_only_waits_for_a_worker_does_not_start_after_the_gate_sai
     assert list(ran.outcome.failed) == ["fake_machine.m0"]
     assert ran.outcome.skipped == {"fake_machine.m1": "fake_machine.m0", "fake_machine.m2": "fake_machine.m0"}
     assert sum(not one.params["healthy"] for one in world.cloud.objects()) == 1
+
+
+def test_a_rollout_that_no_order_can_carry_out_is_refused_in_the_plan(cloud: Lab) -> None:
+    def wish(cidr: str) -> Wish:
+        net = {"address": "fake_network.net", "values": {"cidr": cidr}}
+        return cloud.wish(net, *(member(n, network={"ref": "fake_network.net#id"}) for n in range(2)))
+
+    world = LocalWorld()
+    cloud.apply(world, wish("10.1.0.0/16"))
+    with pytest.raises(GraphError, match="both are members of the rollout group web"):
+        cloud.plan(world, wish("10.2.0.0/16"))
+
+
+def test_a_group_that_lets_nobody_leave_is_refused_in_the_plan(cloud: Lab) -> None:
+    world = LocalWorld()
+    cloud.apply(world, members(cloud, 2, at_once=0))
+    with pytest.raises(GraphError, match="max_unavailable is less than 1"):
+        cloud.plan(world, members(cloud, 2, at_once=0, size=2))
 
 
 # --- promises, and what is told ------------------------------------------------------------------------------------------------
@@ -319,3 +422,18 @@ def test_a_reader_of_events_that_breaks_does_not_lose_what_was_done(lab: things.
     assert {address: entry.status for address, entry in kept.entries.items()} == {"thing.a": "ok"}
     assert kept.serial == 1
     assert lab.store.folder.joinpath("state.json").is_file()
+
+
+def test_what_would_not_have_changed_is_not_told_as_skipped_or_not_started(lab: things.Lab) -> None:
+    lab.apply(thing("a"), thing("b", "a"), thing("c", "b"))
+
+    def fail(_: Context) -> None:
+        raise ProviderError("no")
+
+    lab.world.trouble["update thing.a"] = fail
+    outcome = lab.apply(thing("a", size=2), thing("b", "a"), thing("c", "b", size=2))
+    assert outcome.skipped == {"thing.c": "thing.a"}
+    assert [event.address for event in lab.events if isinstance(event, Skipped)] == ["thing.c"]
+    stop = threading.Event()
+    lab.world.trouble["update thing.a"] = lambda _: stop.set()
+    assert lab.apply(thing("a", size=3), thing("b", "a"), thing("c", "b", size=2), stop=stop).stopped == ("thing.c",)

@@ -228,17 +228,21 @@ class _CdnHandler(_Handler):
         if name in self.owner.faults.corrupt:
             content = bytes(byte ^ 0xFF for byte in content)
         headers = {"Accept-Ranges": "bytes", "Content-Type": "binary/octet-stream"}
-        start = _range_start(seen.range)
+        start, end = _range(seen.range, len(content))
         if start is None or self.owner.faults.no_ranges:
             return self.answer(200, content, headers, seen, name=name)
         if start >= len(content):
             return self.answer(416, b"", {"Content-Range": f"bytes */{len(content)}"}, seen)
-        span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        return self.answer(206, content[start:], {**headers, "Content-Range": span}, seen, name=name)
+        span = f"bytes {start}-{end - 1}/{len(content)}"
+        return self.answer(206, content[start:end], {**headers, "Content-Range": span}, seen, name=name)
 
 
-def _range_start(value: str | None) -> int | None:
-    return int(value.removeprefix("bytes=").removesuffix("-")) if value else None
+def _range(value: str | None, size: int) -> tuple[int | None, int]:
+    """Return the first byte that is asked for (None: all of them), and the one after the last."""
+    if not value:
+        return None, size
+    first, _, last = value.removeprefix("bytes=").partition("-")
+    return int(first), min(size, int(last) + 1) if last else size
 
 
 def _is_lfs(path: str, repository: Repository) -> bool:

@@ -71,6 +71,7 @@ def told(call: Callable[[], T], place: str, region: str | None) -> T:
         StateError: anything else.
     """
     exceptions: Any = import_module("botocore.exceptions")
+    unreadable: Any = import_module("botocore.parsers").ResponseParserError
     try:
         return call()
     except exceptions.ClientError as error:
@@ -81,6 +82,11 @@ def told(call: Callable[[], T], place: str, region: str | None) -> T:
         endpoint = getattr(error, "kwargs", {}).get("endpoint_url", "the service")
         raise StateError(
             f"{place}: no answer from {endpoint}", hint=f"check the network, the region and AWS_ENDPOINT_URL_S3; {_AGAIN}"
+        ) from None
+    except (unreadable, KeyError):  # an answer without what every answer of this service has
+        raise StateError(
+            f"{place}: what answered is no such service, perhaps a proxy with a page of its own",
+            hint=f"check HTTPS_PROXY and AWS_ENDPOINT_URL_S3; {_AGAIN}",
         ) from None
     except exceptions.BotoCoreError as error:
         # A profile that does not exist, a single sign-on that ended, and the like: the text says which.

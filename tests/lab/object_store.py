@@ -91,9 +91,9 @@ class Request:
 Trouble = Callable[[Request], str]
 """What happens to a request.
 
-"": it passes. "500", "503", "409", "501": that is the answer, and nothing is done. "reset": the connection breaks, and nothing
-is done. "reset after": it is done, and the connection breaks. "hang after": it is done, and no answer comes. "cut": the answer
-breaks off in its middle. It may change the headers.
+"": it passes. "500", "503", "409", "501": that is the answer, and nothing is done. "page": a proxy answers with its own page.
+"reset": the connection breaks, and nothing is done. "reset after": it is done, and the connection breaks. "hang after": it is
+done, and no answer comes. "cut": the answer breaks off in its middle. It may change the headers.
 """
 
 
@@ -114,6 +114,8 @@ def proxy(target: str, trouble: Trouble) -> Generator[str]:
             what = trouble(request)
             if what.isdigit():
                 return self._answer(int(what), {"Content-Type": "application/xml"}, _error(what))
+            if what == "page":
+                return self._answer(200, {"Content-Type": "text/html"}, b"<html><p>Log in<br></html>")
             if what == "reset":
                 return self._break()
             connection = http.client.HTTPConnection(host, int(port), timeout=30)

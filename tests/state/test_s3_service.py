@@ -261,6 +261,12 @@ def test_trouble_that_lasts_is_told_in_one_sentence(
     assert "\n" not in error.value.message
 
 
+def test_a_page_of_a_proxy_is_no_answer(bucket_name: str, behind: Callable[[Trouble], None]) -> None:
+    behind(lambda _request: "page")
+    with pytest.raises(StateError, match="perhaps a proxy with a page of its own"):
+        check_bucket(BotoBucket(bucket_name, REGION), "team/chat", "s3://b")
+
+
 def test_a_store_without_conditional_deletes_is_used_all_the_same(bucket_name: str, behind: Callable[[Trouble], None]) -> None:
     def refuse(request: Request) -> str:
         return "501" if request.method == "DELETE" and "If-Match" in request.headers else ""

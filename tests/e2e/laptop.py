@@ -138,8 +138,8 @@ class Laptop:
 
 def files(machine: Machine) -> frozenset[str]:
     """Return what a leftover could be: every path outside caches, package lists and the users' own folders."""
-    # /run/mount is the bookkeeping of mount(8).
-    caches = ("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/apt", "/root", "/run/mount")
+    # /run/mount and /run/adduser are the bookkeeping of mount(8) and adduser(8).
+    caches = ("/var/cache", "/var/lib/apt", "/var/lib/dpkg", "/var/log/apt", "/root", "/run/mount", "/run/adduser")
     skipped = " -o ".join([*(f"-path {folder}" for folder in caches), "-name __pycache__"])
     listing = machine.run(f"find /etc /usr /var /opt /srv /run /tmp /home -xdev \\( {skipped} \\) -prune -o -print")
     return frozenset(listing.split("\n"))

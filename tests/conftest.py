@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .lab.bucket import bucket_name, store_server
 from .support import require_root, require_tool
 
-__all__ = ["require_root", "require_tool"]
+__all__ = ["bucket_name", "require_root", "require_tool", "store_server"]

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
-from llmdeploy.state import aws
 from tests.cli.lab import run, write_stack
-from tests.lab.object_store import REGION, ObjectStore, object_store
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    with object_store(tmp_path_factory.mktemp("object-store") / "log") as found:
-        yield found
+from tests.lab.object_store import REGION, ObjectStore
 
 
 @pytest.fixture
-def bucket(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in server.environ.items():
-        monkeypatch.setenv(name, value)
-    name = f"states-{uuid4().hex[:12]}"
-    client = aws.client("s3", REGION, 10)
-    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    return name
+def server(store_server: ObjectStore) -> ObjectStore:
+    return store_server
+
+
+@pytest.fixture
+def bucket(bucket_name: str) -> str:
+    return bucket_name
 
 
 def checkout(folder: Path, text: str) -> Path:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -20,32 +19,19 @@ from llmdeploy.state import aws
 from tests.cli.conftest import Cli
 from tests.cli.lab import environment, write_stack
 from tests.cli.test_state_verbs import with_state
-from tests.lab.object_store import REGION, ObjectStore, Request, object_store, proxy
+from tests.lab.object_store import REGION, ObjectStore, Request, proxy
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
-    """Return a running object store."""
-    with object_store(tmp_path_factory.mktemp("object-store") / "log") as running:
-        yield running
+@pytest.fixture
+def server(store_server: ObjectStore) -> ObjectStore:
+    return store_server
 
 
 @pytest.fixture
-def bucket(server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return a fresh bucket; this process talks to the server."""
-    for name, value in server.environ.items():
-        monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION"):
-        monkeypatch.delenv(name, raising=False)
-    name = f"states-{uuid4().hex[:12]}"
-    client = aws.client("s3", REGION, 10)
-    client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
-    client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
-    client.put_bucket_encryption(Bucket=name, ServerSideEncryptionConfiguration={"Rules": [rule]})
-    return name
+def bucket(bucket_name: str) -> str:
+    return bucket_name
 
 
 def s3(bucket: str, **more: object) -> dict[str, object]:

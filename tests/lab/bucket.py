@@ -1,4 +1,4 @@
-"""An object store of this machine for the tests that need a real one."""
+"""Fixtures: an object store of this machine, and a fresh bucket in it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ from peers import Llmdeploy, Peer, kill_group, machine, run, terraform_or_none
 GROWN_BYTES = 150_000
 MANY_AT_ONCE = 50
 FEW_AT_ONCE = 10
-_COMPLETE = re.compile(r"^(?:terraform_data|thing)\.r(\d+): Creat(?:ion complete|ed)", re.MULTILINE)
+_COMPLETE = re.compile(r"^(?:terraform_data|null_thing)\.r(\d+): Creat(?:ion complete|ed)", re.MULTILINE)
 _SUM = re.compile(r"(?:│ )?((?:Plan: \d+ to (?:add|create)|No changes|Error: ).*)")
 T = TypeVar("T")
 

@@ -140,7 +140,7 @@ class Llmdeploy:
     def write(self, count: int, *, edited: bool = False, marks: Path | None = None) -> None:
         """See `Peer`."""
         config = {"count": count, "layers": LAYERS, "edited": edited, "marks": str(marks or "")}
-        stack = {"version": 1, "name": "bench", "model": {"id": "tiny-random"}, "provider": {"bench": config}}
+        stack = {"version": 1, "name": "bench", "model": {"id": "tiny-random"}, "provider": {"null": config}}
         (self.folder / "stack.yaml").write_text(json.dumps(stack))
 
     def forget(self) -> None:

@@ -27,7 +27,7 @@ def main() -> None:
         run(sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT), cwd=folder)
         wheel = next(folder.glob("*.whl"))
         tops = {path.split("/")[0] for path in zipfile.ZipFile(wheel).namelist() if ".dist-info" not in path}
-        assert tops == {"llmdeploy", "llmdeploy_host", "llmdeploy_templates"}, tops
+        assert tops == {"llmdeploy", "llmdeploy_aws", "llmdeploy_host", "llmdeploy_templates"}, tops
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         run(str(python), "-m", "pip", "install", "-q", str(wheel), cwd=folder)

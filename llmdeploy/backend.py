@@ -72,6 +72,11 @@ class Backend:
         """Whether llmdeploy encrypts it."""
         return bool(self.seal_passphrase or self.seal_kms_key)
 
+    @property
+    def remote(self) -> bool:
+        """Whether reading it needs a service: a bucket, or a key of KMS."""
+        return bool(self.bucket or self.seal_kms_key)
+
     def same_place(self, other: Backend) -> bool:
         """Return whether both name the same place, encrypted with the same key or, in `self`, not encrypted."""
         seals = (other.seal_passphrase, other.seal_kms_key) if self.sealed else ("", "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -60,3 +61,28 @@ class Manifest(BaseModel):
 
 ModelConfig = Mapping[str, Any]
 """A Hugging Face `config.json`, decoded."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model before a file of it is fetched.
+
+    id: as the stack file names it. config: its config.json. weight_bytes: bytes of the weight files of the published checkpoint,
+    None when only the architecture is known; file_bytes: of all its files. parameters, active_parameters: of the whole model and
+    of one token, None where only config.json can tell. variants: quantization -> repository that holds it. license: as the
+    model's card or the catalogue names it. commercial: whether the licence allows commercial use, None when not known.
+    gated: the licence must be accepted before a download. confidence, source: of the architecture.
+    """
+
+    id: str
+    config: ModelConfig
+    weight_bytes: int | None = None
+    file_bytes: int | None = None
+    parameters: int | None = None
+    active_parameters: int | None = None
+    variants: Mapping[str, str] = field(default_factory=dict[str, str])
+    license: str | None = None
+    commercial: bool | None = None
+    gated: bool = False
+    confidence: str = "seen"
+    source: str = ""

@@ -28,7 +28,8 @@ class Plan:
     changes. warnings: sentences that must be read. kept: addresses that a destroy leaves. variables: what the stack file was
     read with. targets: addresses that were asked for alone; such a plan is a part of the whole. found: objects of this stack
     that were not in the state. account: where the provider's calls go (account, region, machine), which a saved plan is bound to.
-    prior_outputs: the stack's outputs before. expires_at: when a saved plan is too old to be applied.
+    prior_outputs: the stack's outputs before. expires_at: when a saved plan is too old to be applied. cost: the bill once the
+    plan is carried out; prior_cost: of what exists now. sizing and economics: documents for views and programs (docs/json.md).
     """
 
     stack: str
@@ -44,6 +45,9 @@ class Plan:
     outputs: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
     summary: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     cost: tuple[CostLine, ...] = ()
+    prior_cost: tuple[CostLine, ...] = ()
+    sizing: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+    economics: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
     findings: tuple[Finding, ...] = ()
     warnings: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()

@@ -33,8 +33,10 @@ class ProcessSpec(_Noun):
     """What to run.
 
     argv and env may hold the tokens `{weights}` (folder of the model), `{socket}` (unix socket to listen on), `{cache}`,
-    `{tmp}` and `{home}` (private writable folders); whoever runs the process replaces them. Nothing secret is in them:
-    `secret_env` maps a variable to a reference.
+    `{tmp}` and `{home}` (private writable folders), and `{head}` (private address of the replica's first machine); whoever runs
+    the process replaces them. Nothing secret is in them: `secret_env` maps a variable to a reference. kv_cache_tokens: what the
+    engine is expected to report as the size of its KV cache, 0 when nobody predicted it; kv_cache_metric:
+    where it reports that.
     """
 
     argv: tuple[str, ...] = Field(min_length=1)
@@ -43,3 +45,5 @@ class ProcessSpec(_Noun):
     health: Health
     stop: Stop = Stop()
     memory_bytes: int = Field(ge=0, description="memory the process needs: weights, KV cache and its own overhead")
+    kv_cache_tokens: int = Field(default=0, ge=0, description="tokens of KV cache that were predicted; 0: not predicted")
+    kv_cache_metric: str = Field(default="", description="metric and label that tell the engine's own figure: name{label}")

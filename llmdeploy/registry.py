@@ -6,13 +6,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from .diagnostics import nearest
-from .errors import LlmdeployError
-from .sdk import Provider, ResourceType
+from .errors import LlmdeployError, NotBuilt
+from .resource import Tree
+from .sdk import PlansOnly, Provider, ResourceType
 
 GROUP = "llmdeploy.providers"
+_ROOT = "root"
+
+
+def stored_config(config: BaseModel) -> dict[str, Tree]:
+    """Return a provider's configuration as plan and state keep it: always a mapping, also where the stack file has a list."""
+    tree: Tree = config.model_dump(mode="json")
+    return {_ROOT: tree} if isinstance(config, RootModel) else tree
+
+
+def restored_config(provider: Provider, tree: Mapping[str, Tree]) -> BaseModel:
+    """Return the configuration that `stored_config` made a mapping of."""
+    return provider.Config.model_validate(tree.get(_ROOT) if issubclass(provider.Config, RootModel) else tree)
 
 
 class Registry:
@@ -45,6 +58,18 @@ class Registry:
                     f'the provider "{name}" cannot be loaded from {package}: {error}', hint="reinstall it"
                 ) from error
         return self._loaded[name]
+
+    def builder(self, name: str) -> Provider:
+        """Return the provider `name`, which must be able to apply.
+
+        Raises:
+            LlmdeployError: as `provider`.
+            NotBuilt: this version only plans its stacks.
+        """
+        provider = self.provider(name)
+        if isinstance(provider, PlansOnly):
+            raise NotBuilt(provider.plans_only)
+        return provider
 
     def configs(self) -> Mapping[str, type[BaseModel]]:
         """Return the Config model of every installed provider. A provider is loaded when its model is asked for."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel
 
 from .change import Action, Change, Drift, FieldChange, compare
+from .diagnostics import Diagnostics, nearest
 from .errors import (
     CommandFailed,
     Interrupted,
@@ -24,14 +25,16 @@ from .errors import (
     PreflightFailed,
     ProviderError,
     SecretError,
+    StackError,
     TokenSpent,
 )
 from .identity import Identity
 from .layout import Fragment, GatewayRequest, KeyRequest, LayoutRequest, Machine, ServingRequest, StorageRequest
+from .machine import Gpu, MachineType, Placement, Quotes, Slot
 from .manifest import Manifest, WeightFile
 from .operation import Context, Operation, OperationResult, PlannedChange, Prior, Problem, Run, Timeouts
 from .policy import Demand, Finding, Policy
-from .prices import CostLine, Prices
+from .prices import HOURS_PER_MONTH, CostLine, Price, Tariff, Usage
 from .process import Health, ProcessSpec, Stop
 from .resource import (
     UNKNOWN,
@@ -53,6 +56,7 @@ from .secret import Custody, Secret, SecretRef, write_private
 from .traits import DataFlow, Traits
 
 __all__ = [
+    "HOURS_PER_MONTH",
     "UNKNOWN",
     "Action",
     "Change",
@@ -62,13 +66,17 @@ __all__ = [
     "Custody",
     "DataFlow",
     "Demand",
+    "Diagnostics",
     "Drift",
     "Finding",
     "Found",
     "Fragment",
     "GatewayRequest",
+    "Gpu",
     "Group",
     "HasAccount",
+    "HasInventory",
+    "HasQuotes",
     "Health",
     "Identity",
     "Input",
@@ -77,6 +85,7 @@ __all__ = [
     "LayoutRequest",
     "LlmdeployError",
     "Machine",
+    "MachineType",
     "ManagedType",
     "Manifest",
     "NotBuilt",
@@ -85,15 +94,18 @@ __all__ = [
     "Operation",
     "OperationResult",
     "Outputs",
+    "Placement",
     "PlannedChange",
+    "PlansOnly",
     "Policy",
     "PreflightFailed",
-    "Prices",
+    "Price",
     "Prior",
     "Problem",
     "ProcessSpec",
     "Provider",
     "ProviderError",
+    "Quotes",
     "ReadRequest",
     "ReadResult",
     "Ref",
@@ -107,17 +119,22 @@ __all__ = [
     "SecretError",
     "SecretRef",
     "ServingRequest",
+    "Slot",
     "Spec",
+    "StackError",
     "Stop",
     "StorageRequest",
     "Sweeper",
+    "Tariff",
     "Timeouts",
     "TokenSpent",
     "Traits",
     "Tree",
     "Unknown",
+    "Usage",
     "WeightFile",
     "has_unknown",
+    "nearest",
     "read_each",
     "write_private",
 ]
@@ -189,9 +206,12 @@ class ResourceType(ABC, Generic[S, O]):
         del values
         return Traits()
 
-    def cost(self, values: Mapping[str, Tree], prices: Prices) -> tuple[CostLine, ...]:
-        """Return the lines of the bill while this resource exists; empty when it costs nothing of its own."""
-        del values, prices
+    def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
+        """Return the lines of the bill while this resource exists; empty when it costs nothing of its own.
+
+        `values` may hold `UNKNOWN`. A line that has no price is still a line: its cost is unknown, never zero. Pure.
+        """
+        del values, tariff
         return ()
 
     def upgrade(self, version: int, entry: dict[str, Tree]) -> dict[str, Tree]:
@@ -351,4 +371,39 @@ class HasAccount(Protocol):
 
     def account(self, run: Run, config: BaseModel) -> Mapping[str, str]:
         """Return what tells one account from another: account, region, caller, machine. Never a secret. Empty: not known now."""
+        ...
+
+
+@runtime_checkable
+class PlansOnly(Protocol):
+    """A provider whose stacks can be planned by this version, and not applied yet."""
+
+    @property
+    def plans_only(self) -> str:
+        """One sentence that says so and what can be done instead."""
+        ...
+
+
+@runtime_checkable
+class HasQuotes(Protocol):
+    """A provider that can be asked what it offers and what it costs today."""
+
+    def quotes(self, environ: Mapping[str, str], regions: Sequence[str], gpus: Mapping[str, Gpu]) -> Iterable[Quotes]:
+        """Ask for each of `regions`, in their order. gpus: the catalogue's, by name; machines with others are left out.
+
+        Raises:
+            ProviderError: a region cannot be asked: no credentials, no permission, no answer. Says so in one sentence.
+        """
+        ...
+
+
+@runtime_checkable
+class HasInventory(Protocol):
+    """A provider that knows its machines from the stack file, or adds to those that the catalogue has for it."""
+
+    def inventory(self, config: BaseModel, region: str | None, gpus: Mapping[str, Gpu]) -> Sequence[MachineType]:
+        """Return the kinds of machines that a stack may be put on. Pure: nothing is asked over a network.
+
+        gpus: the catalogue's GPUs by name. Raises StackError when the configuration names one that is unknown.
+        """
         ...

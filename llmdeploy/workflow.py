@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
-from . import compliance, sources
+from . import compliance, cost, sizing, sources
 from . import pins as lockfile
 from .backend import Backend, Site, note
 from .change import Change
@@ -25,11 +25,12 @@ from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
 from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
+from .prices import CostLine
 from .reconcile.diff import diff, drift_only, mark_found, narrow
 from .reconcile.recover import standing_on, unknown_to, with_found
 from .reconcile.refresh import prior_of, refresh, sweep
 from .reconcile.schedule import Schedule
-from .registry import Registry
+from .registry import Registry, restored_config, stored_config
 from .resource import Tree, resolve
 from .sdk import Context, Found, HasAccount, ManagedType, OperationResult, Problem, ReadResult, Renames, ResourceType, Run
 from .state.local import STATE_FOLDER, LocalStore
@@ -76,6 +77,11 @@ class Project:
     def where(self) -> str:
         """Where the state lies, for people."""
         return self._backend.where if self._backend.bucket else str(self.folder / STATE_FOLDER)
+
+    @property
+    def remote(self) -> bool:
+        """Whether nobody can read the state without a network."""
+        return self._backend.remote
 
     @property
     def has_state(self) -> bool:
@@ -156,10 +162,12 @@ def make_plan(
     force_replace: Collection[str] = (),
     targets: Collection[str] = (),
     refresh_only: bool = False,
+    offline: bool = False,
 ) -> Plan:
     """Compare what is desired (None: nothing, to destroy) with what exists.
 
-    targets: change only these addresses and what they need. refresh_only: only tell what differs from what was made.
+    targets: change only these addresses and what they need. refresh_only: only tell what differs from what was made. offline:
+    nobody is asked what exists; what the state says is believed.
 
     Raises:
         PlanRefused: a compliance profile refuses the plan.
@@ -167,11 +175,12 @@ def make_plan(
     """
     old = state or State(lineage="", stack=run.identity.name)
     configs = _configs(old, desired)
-    reads = project.refresh(old, run)
-    found = unknown_to(old, sweep(configs, {name: project.registry.provider(name) for name in configs}, run))
+    reads = {} if offline else project.refresh(old, run)
+    owners = {name: project.registry.provider(name) for name in configs}
+    found = () if offline else unknown_to(old, sweep(configs, owners, run))
     known = with_found(old, found)
-    types = project.types(known, *configs)
-    base = _Base(run, old, configs, account_of(project, configs, run), found)
+    types = project.types(known, *configs, *({one.provider for one in desired.graph} if desired else ()))
+    base = _Base(run, old, configs, {} if offline else account_of(project, configs, run), found, types)
     if refresh_only:
         return base.plan("refresh-only", drift_only(old, reads, types))
     if desired is None:
@@ -202,7 +211,7 @@ def _configs(state: State, desired: Desired | None) -> dict[str, dict[str, Tree]
     configs |= {entry.provider: dict(entry.provider_config) for entry in state.entries.values() if entry.provider_config}
     if desired is not None:
         choice = desired.loaded.stack.provider
-        configs[choice.name] = choice.config.model_dump(mode="json")
+        configs[choice.name] = stored_config(choice.config)
     return configs
 
 
@@ -212,7 +221,7 @@ def account_of(project: Project, configs: Mapping[str, Mapping[str, Tree]], run:
     for name, config in sorted(configs.items()):
         provider = project.registry.provider(name)
         if isinstance(provider, HasAccount):
-            told = provider.account(run, provider.Config.model_validate(config))
+            told = provider.account(run, restored_config(provider, config))
             account |= {f"{name}.{key}": value for key, value in sorted(told.items())}
     return account
 
@@ -220,9 +229,9 @@ def account_of(project: Project, configs: Mapping[str, Mapping[str, Tree]], run:
 def _judged(plan: Plan, desired: Desired) -> Plan:
     """Return the plan with what must be said about it. Raises PlanRefused."""
     notes = [f"{change.address}: {note}" for change in plan.changes if change.action != "delete" for note in change.traits.notes]
-    findings = tuple(compliance.check(plan.changes, desired.policy))
+    findings = (*compliance.check(plan.changes, desired.policy, settled=desired.settled), *desired.findings)
     judged = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
-    if findings:
+    if any(finding.result == "fail" for finding in findings):
         raise PlanRefused(_refusal(judged, desired), judged)
     return judged
 
@@ -241,6 +250,7 @@ class _Base:
     configs: Mapping[str, Mapping[str, Tree]]
     account: Mapping[str, str]
     found: tuple[Found, ...]
+    types: Mapping[str, ResourceType[Any, Any]]
 
     def plan(self, mode: Mode, changes: Sequence[Change], desired: Desired | None = None, *, kept: tuple[str, ...] = ()) -> Plan:
         lock = desired.loaded.folder / lockfile.FILE_NAME if desired else None
@@ -264,7 +274,20 @@ class _Base:
             found=self.found,
             account=self.account,
             prior_outputs=self.state.outputs,
+            cost=desired.bill if desired else (),
+            prior_cost=self._prior_cost(desired) if desired else (),
+            sizing=sizing.document(desired.sizing) if desired else {},
+            economics=self._economics(desired) if desired else {},
         )
+
+    def _economics(self, desired: Desired) -> Mapping[str, Tree]:
+        if not desired.economics:
+            return {}
+        return cost.with_prior(desired.economics, self._prior_cost(desired) if self.state.entries else None)
+
+    def _prior_cost(self, desired: Desired) -> tuple[CostLine, ...]:
+        """Return the bill of what exists, at today's prices and with the usage that is expected of the stack as it shall be."""
+        return cost.bill(((entry.type, entry.spec) for entry in self.state.entries.values()), self.types, desired.tariff)
 
 
 def _resolved(outputs: Mapping[str, Tree], state: State) -> Tree:
@@ -277,6 +300,7 @@ def _refusal(plan: Plan, desired: Desired) -> str:
         f"{desired.loaded.source.place(finding.path) or desired.loaded.path}: error: {finding.control} ({finding.citation}): "
         f"{finding.address} {finding.sentence} ({finding.way_out})"
         for finding in plan.findings
+        if finding.result == "fail"
     ]
     return "\n".join([*lines, f"refused by the compliance profiles {', '.join(desired.policy.profiles)}"])
 

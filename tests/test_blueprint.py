@@ -37,7 +37,8 @@ class Boxes:
 
 
 def test_a_resource_keeps_everything_that_its_provider_said_and_gets_defaults() -> None:
-    graph = build(cast("LayoutRequest", None), Boxes(), Boxes.types).graph
+    request = cast("LayoutRequest", None)
+    graph = build(request, "boxes", Boxes().layout(request), Boxes.types).graph
     outer, inner = graph["box.outer"], graph["box.inner"]
     assert outer.values == {"name": "outer", "size": 7, "inside": Ref("box.inner", "name")}
     assert outer.dependencies == {"box.inner", "box.other"}

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -52,6 +52,15 @@ def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
             yield from fields(inner, f"{here}{many}.")
 
 
+def provider_fields(name: str, config: type[BaseModel]) -> str:
+    """Return the table of what `provider: {NAME: ...}` may hold."""
+    listed = issubclass(config, RootModel)
+    model = inner_model(config.model_fields["root"].annotation) if listed else config
+    rows = "\n".join(fields(model, f"provider.{name}{'[]' if listed else ''}.")) if model else ""
+    about = " ".join((config.__doc__ or "").split())
+    return f"### {name}\n\n{about}" + (f"\n\n| field | default | meaning |\n|---|---|---|\n{rows}" if rows else "")
+
+
 def verb_help(verb: str) -> str:
     """Return what `llmdeploy VERB --help` prints."""
     environ = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
@@ -63,10 +72,17 @@ def reference() -> str:
     """Return the whole page."""
     rows = "\n".join(fields(Stack))
     verbs = "\n\n".join(f"### {verb}\n\n```text\n{verb_help(verb)}\n```" for verb in VERBS if verb != "version")
-    return (
-        "# Reference\n\nGenerated from the code; `tests/test_docs.py` holds it there.\n\n"
-        f"Providers of this version: {', '.join(f'`{name}`' for name in Registry().names())}.\n\n"
-        f"## The stack file\n\n| field | default | meaning |\n|---|---|---|\n{rows}\n\n## The verbs\n\n{verbs}\n"
+    providers = "\n\n".join(provider_fields(name, config) for name, config in sorted(Registry().configs().items()))
+    names = ", ".join(f"`{name}`" for name in Registry().names())
+    return "\n\n".join(
+        (
+            "# Reference",
+            "Generated from the code; `tests/test_docs.py` holds it there.",
+            f"Providers of this version: {names}.",
+            f"## The stack file\n\n| field | default | meaning |\n|---|---|---|\n{rows}",
+            f"## The providers\n\n{providers}",
+            f"## The verbs\n\n{verbs}\n",
+        )
     )
 
 

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import io
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
 
-from llmdeploy.cli.session import open_session, planning
+from llmdeploy.cli.session import Wish, open_session, planning
+from llmdeploy.desired import desire
 from llmdeploy.views.human import plan_lines
 from llmdeploy.views.screen import Lines, Screen, wrap
 from tests.support import ROOT
 
 EXAMPLES = sorted(path.parent for path in ROOT.glob("examples/**/stack.yaml"))
 WIDTH = 110
+TODAY = date(2026, 11, 30)
+"""Against which the age of the catalogue counts, so that the expected plans do not grow old."""
 
 
 def plan_of(folder: Path, fresh: Path) -> Lines:
     """Return the plan of an example before anything was applied."""
     (fresh / "stack.yaml").write_text((folder / "stack.yaml").read_text())
     session = open_session(fresh)
-    with planning(session, session.desire()) as (plan, _):
+    desired = desire(session.inputs, session.registry, "off", today=TODAY)
+    with planning(session, desired, Wish(offline=True)) as (plan, _):
         return list(plan_lines(plan))
 
 

@@ -6,14 +6,14 @@ than on the user's own file. The file is llmdeploy's own: a test holds it to the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
-Confidence = Literal["verified", "seen", "memory"]
-"""verified: against the source; seen: in a published text; memory: check the model's page before you rely on it."""
+from ..manifest import ModelFacts
+from ..prices import Confidence
+from .model_config import Architecture, config_of
+from .shipped import as_of as _as_of
+from .shipped import table
 
 
 class Parameters(TypedDict):
@@ -23,52 +23,6 @@ class Parameters(TypedDict):
     active: int
 
 
-class SlidingWindow(TypedDict):
-    """Layers that see only the last `window_tokens`, among layers that see everything."""
-
-    window_tokens: int
-    sliding_layers: int
-    full_layers: int
-
-
-class LatentAttention(TypedDict):
-    """Multi-head latent attention: one compressed vector per layer and token stands for all heads."""
-
-    q_lora_rank: int
-    kv_lora_rank: int
-    qk_nope_head_dim: int
-    qk_rope_head_dim: int
-    v_head_dim: int
-
-
-class Experts(TypedDict):
-    """A mixture of experts; the first `first_dense_layers` layers have none."""
-
-    count: int
-    per_token: int
-    shared: int
-    intermediate: int
-    first_dense_layers: NotRequired[int]
-
-
-class Architecture(TypedDict):
-    """What sizing needs to know of a model. `intermediate` is left out where every layer is a mixture of experts."""
-
-    kind: Literal["dense", "dense-hybrid-swa", "moe", "moe-hybrid-swa", "moe-mla"]
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocab: int
-    tie_word_embeddings: bool
-    max_context_tokens: int
-    intermediate: NotRequired[int]
-    sliding_window: NotRequired[SlidingWindow]
-    latent_attention: NotRequired[LatentAttention]
-    experts: NotRequired[Experts]
-
-
 class Certainty(TypedDict):
     """How well the architecture and the licence of a row are known."""
 
@@ -76,33 +30,54 @@ class Certainty(TypedDict):
     license: Confidence
 
 
-class CatalogModel(TypedDict):
-    """One model.
+class Variant(TypedDict):
+    """A repository that holds the model in another number format, and how well it is known that it does."""
 
-    hf_id: its Hugging Face repository, None for one that llmdeploy writes itself. published_as: number format of the published
-    weights; published_gib: their size in GiB where it does not follow from the parameters. variants: quantization -> repository
-    that holds it. gated: its licence must be accepted on its page before a download.
+    repository: str
+    confidence: Confidence
+
+
+class OwnModel(TypedDict):
+    """One model, as users may add it.
+
+    hf_id: its Hugging Face repository, None for one that llmdeploy writes itself. commercial: whether the licence allows
+    commercial use (perhaps with conditions), None when nobody knows. gated: its licence must be accepted on its page before a
+    download. published_as: number format of the published weights; published_bytes: their size where it does not follow from the
+    parameters. config: entries of its config.json beside those that follow from the architecture. variants: quantization ->
+    repository that holds it.
     """
 
     hf_id: str | None
     license: str
+    commercial: bool | None
     gated: bool
     parameters: Parameters
     published_as: Literal["bfloat16", "fp8", "mxfp4"]
-    published_gib: NotRequired[float]
+    published_bytes: NotRequired[int]
     architecture: Architecture
+    config: NotRequired[dict[str, Any]]
+    notes: NotRequired[str]
+    variants: NotRequired[dict[str, Variant]]
+
+
+class CatalogModel(OwnModel):
+    """One model with its source, and how well it is known."""
+
     source: str
     confidence: Certainty
-    notes: NotRequired[str]
-    variants: NotRequired[Mapping[str, str]]
 
 
-def weights_bytes_bf16(row: CatalogModel) -> int:
+def weights_bytes_bf16(row: OwnModel) -> int:
     """Return the bytes of all weights with two bytes per parameter."""
     return 2 * row["parameters"]["total"]
 
 
-def kv_bytes_per_token_bf16(row: CatalogModel) -> int:
+def published_bytes(row: OwnModel) -> int:
+    """Return the bytes of the published weight files."""
+    return row.get("published_bytes") or weights_bytes_bf16(row)
+
+
+def kv_bytes_per_token_bf16(row: OwnModel) -> int:
     """Return the bytes of KV cache of one token over all layers, before any split, with two bytes per value."""
     facts = row["architecture"]
     if "latent_attention" in facts:
@@ -112,20 +87,51 @@ def kv_bytes_per_token_bf16(row: CatalogModel) -> int:
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all models, sorted."""
-    return tuple(sorted(_document()["models"]))
+    """Return the names of all models that are shipped, sorted."""
+    return tuple(sorted(rows()))
+
+
+def rows() -> Mapping[str, CatalogModel]:
+    """Return every model that is shipped, by name."""
+    return table("models")["models"]
 
 
 def model(model_id: str) -> CatalogModel | None:
-    """Return the model called `model_id`, or None."""
-    return _document()["models"].get(model_id)
+    """Return the shipped model called `model_id`, or None."""
+    return rows().get(model_id)
 
 
 def as_of() -> str:
-    """Return the date of the catalogue, as YYYY-MM-DD."""
-    return str(_document()["as_of"])
+    """Return the date of the table, as YYYY-MM-DD."""
+    return _as_of("models")
 
 
-@cache
-def _document() -> dict[str, Any]:
-    return json.loads(Path(__file__).with_name("models.json").read_bytes())
+def facts_of(name: str, row: CatalogModel) -> ModelFacts:
+    """Return what is known of a model before a file of it is fetched, in the form in which a repository's own facts come."""
+    variants = {quant: one["repository"] for quant, one in row.get("variants", {}).items()}
+    facts = ModelFacts(
+        id=name,
+        config=config_of(row["architecture"], row.get("config", {})),
+        weight_bytes=published_bytes(row),
+        parameters=row["parameters"]["total"],
+        active_parameters=row["parameters"]["active"],
+        variants=variants,
+        license=row["license"],
+        commercial=row["commercial"],
+        gated=row["gated"],
+        confidence=row["confidence"]["architecture"],
+        source=row["source"],
+    )
+    return facts if row["hf_id"] is not None else _generated(facts)
+
+
+def _generated(facts: ModelFacts) -> ModelFacts:
+    """Replace what is derived by what the files say that llmdeploy writes."""
+    import json
+    from dataclasses import replace
+
+    from . import tiny_random
+
+    sizes = {path: size for path, size, _ in tiny_random.manifest()}
+    config = cast("dict[str, Any]", json.loads(tiny_random.config()))
+    return replace(facts, config=config, weight_bytes=sizes["model.safetensors"], file_bytes=sum(sizes.values()))

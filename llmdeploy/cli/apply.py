@@ -72,7 +72,7 @@ def apply(
             _apply_saved(stack, parallelism, json, timeout_s)
             return
         session = open_session(stack, variables_of(var), var_file or ())
-        desired = session.desire()
+        desired = session.desire(building=True)
         with session.project.lock("apply", timeout_s):
             _Apply(session.project, parallelism, json).wish(desired, wish, yes)
     except LlmdeployError as error:
@@ -125,6 +125,8 @@ class _Apply:
         """Carry out a plan as it was saved: no look at the world, no question; only what it is bound to is checked."""
         plan, state = saved.plan, self._project.state()
         with self._project.run(identity_of(state) if state else plan.identity) as run:
+            for name in plan.provider_configs:
+                self._project.registry.builder(name)
             check_world(saved, file, state, account_of(self._project, plan.provider_configs, run))
             if not self._json:
                 show([saved_line(saved), BLANK])

@@ -25,11 +25,12 @@ class Format(StrEnum):
 
 
 class PlanFormat(StrEnum):
-    """How a plan is shown: markdown is a comment on a pull request."""
+    """How a plan is shown: markdown is a comment on a pull request, html a page to look at."""
 
     HUMAN = "human"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 class Progress(StrEnum):

@@ -52,6 +52,9 @@ def plan(
     refresh_only: Annotated[
         bool, typer.Option("--refresh-only", help="Only tell what differs from what was made; changes nothing.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask nobody: neither what exists nor a model's hub. The state is believed.")
+    ] = False,
     target: TargetOption = None,
     replace: ReplaceOption = None,
     lock_timeout: LockTimeoutOption = "0s",
@@ -60,10 +63,11 @@ def plan(
 ) -> None:
     """Show what apply would do."""
     timeout_s = duration_s(lock_timeout)
-    wish = Wish(replace=tuple(replace or ()), targets=tuple(target or ()), refresh_only=refresh_only)
+    wish = Wish(replace=tuple(replace or ()), targets=tuple(target or ()), refresh_only=refresh_only, offline=offline)
     _refuse_pairs(wish, destroy, out)
     session = open_session(stack, variables_of(var), var_file or ())
-    desired = None if destroy else session.desire()
+    _refuse_promise(session, wish, destroy, out)
+    desired = None if destroy else session.desire("off" if offline else "on")
     try:
         with planning(session, desired, wish, timeout_s=timeout_s) as (made, state):
             saved = _save(out, made, session, desired, state) if out else None
@@ -86,12 +90,23 @@ def _refuse_pairs(wish: Wish, destroy: bool, out: Path | None) -> None:
         raise LlmdeployError(
             f"--refresh-only only looks: it makes no sense with {other}", hint="leave one of them out; `llmdeploy plan` plans"
         )
+    if wish.offline and wish.refresh_only:
+        raise LlmdeployError("--refresh-only looks at what exists, and --offline asks nobody", hint="leave one of them out")
     if destroy and (wish.replace or wish.targets):
         raise LlmdeployError(f"--destroy removes everything: it makes no sense with --{'replace' if wish.replace else 'target'}")
     if out:
         from ..plan_file import check_target
 
         check_target(out)
+
+
+def _refuse_promise(session: Session, wish: Wish, destroy: bool, out: Path | None) -> None:
+    """Refuse to plan the end of, or to save a plan against, a state that nobody reads."""
+    if wish.offline and (destroy or out) and session.project.remote:
+        option = "--destroy" if destroy else "--out"
+        raise LlmdeployError(
+            f"{option} needs the state, and --offline does not read {session.project.where}", hint="leave --offline out"
+        )
 
 
 def _save(out: Path, made: Plan, session: Session, desired: Desired | None, state: State | None) -> SavedPlan:

@@ -15,6 +15,8 @@ VERBS = {
     "init": "Write a starter stack file.",
     "validate": "Check the stack file.",
     "lock": "Pin what the stack is made of in stack.lock.yaml.",
+    "size": "Tell whether the model fits, and on what.",
+    "cost": "Show what the stack costs.",
     "plan": "Show what apply would do.",
     "apply": "Make it so.",
     "destroy": "Remove everything that apply made.",
@@ -25,6 +27,7 @@ VERBS = {
     "keys": "List, rotate and revoke API keys.",
     "status": "Look at everything that exists and tell how it is.",
     "logs": "Show the logs of engine and gateway.",
+    "catalog": "Show what is known of models, machines and prices.",
     "schema": "Print the JSON Schema of the stack file.",
     "version": "Print the version.",
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..backend import backend_of
-from ..desired import Desired, Inputs, desire, inputs_of
+from ..desired import Desired, Inputs, Network, desire, inputs_of
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
 from ..plan import Plan
@@ -33,9 +33,9 @@ class Session:
         """Whether anything may ever have been applied, or is being applied for the first time."""
         return self.project.has_state
 
-    def desire(self) -> Desired:
-        """Return what the stack file asks for."""
-        return desire(self.inputs, self.registry)
+    def desire(self, network: Network = "on", *, building: bool = False) -> Desired:
+        """Return what the stack file asks for. network: how far a model's hub may be asked. building: it shall be applied."""
+        return desire(self.inputs, self.registry, network, building=building)
 
     def stored(self) -> State:
         """Return the state as it was written: needs neither a provider's program nor any machine.
@@ -83,12 +83,14 @@ def warn(sentence: str) -> None:
 class Wish:
     """What a plan is asked for beyond the stack file.
 
-    replace: addresses to make anew; targets: the only addresses to look at (empty: all); refresh_only: tell drift, plan nothing.
+    replace: addresses to make anew; targets: the only addresses to look at (empty: all); refresh_only: tell drift, plan nothing;
+    offline: ask nobody what exists.
     """
 
     replace: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     refresh_only: bool = False
+    offline: bool = False
 
 
 NOTHING_MORE = Wish()
@@ -100,8 +102,14 @@ def planning(
 ) -> Generator[tuple[Plan, State | None]]:
     """Plan for looking at: under the lock when there is a state, so that no apply changes it meanwhile; touches nothing.
 
-    timeout_s: how long to wait for somebody else's lock.
+    timeout_s: how long to wait for somebody else's lock. An offline plan whose state cannot be read without a network shows
+    everything as new, and says so.
     """
+    if wish.offline and session.project.remote:
+        warn(f"--offline: {session.project.where} was not read; everything is shown as if nothing existed")
+        with session.project.run(identity_of(None, desired)) as run:
+            yield planned(session.project, desired, run, None, wish), None
+        return
     with session.project.lock("plan", timeout_s) if session.has_state else nullcontext():
         state = session.project.state()
         with session.project.run(identity_of(state, desired)) as run:
@@ -123,6 +131,7 @@ def planned(project: Project, desired: Desired | None, run: Run, state: State | 
         force_replace=wish.replace,
         targets=wish.targets,
         refresh_only=wish.refresh_only,
+        offline=wish.offline,
     )
 
 

@@ -40,8 +40,8 @@ def show(
         # What exists is shown beside a broken stack file too; but not because of any file that lies in its folder.
         raise LlmdeployError(f"{stack} is neither a saved plan nor a stack file", hint="`llmdeploy plan --out FILE` saves a plan")
     state = open_session(stack).stored()
-    if format is PlanFormat.MARKDOWN:
-        raise LlmdeployError("only a saved plan can be shown as markdown", hint="name the plan file, or use --format json")
+    if format in (PlanFormat.MARKDOWN, PlanFormat.HTML):
+        raise LlmdeployError(f"only a saved plan can be shown as {format.value}", hint="name the plan file, or use --format json")
     if format is PlanFormat.JSON:
         say(dumps(state_document(state)))
     else:

@@ -24,5 +24,9 @@ def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None, *,
         from ..views.markdown import plan_markdown
 
         say(plan_markdown(plan, plan_id=plan_id, refused=refused))
+    elif format is PlanFormat.HTML:
+        from ..views.html import plan_html
+
+        say(plan_html(plan, plan_id=plan_id, refused=refused))
     else:
         show(plan_lines(plan))

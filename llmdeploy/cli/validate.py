@@ -22,7 +22,7 @@ def validate(
     """Check the stack file. Tells every error at once, also of pairs that cannot be; touches nothing."""
     inputs = inputs_of(stack, variables_of(var), var_file or ())
     try:
-        desired = desire(inputs, Registry())
+        desired = desire(inputs, Registry(), "sparing")
     except LlmdeployError as error:
         if format is Format.HUMAN:
             raise

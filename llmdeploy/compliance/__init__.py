@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ..change import Change
+from ..manifest import ModelFacts
 from ..policy import Demand, Finding, Policy
 from ..traits import Traits
 
@@ -27,6 +28,8 @@ class Control:
     path: str
     way_out: str
     violated: Callable[[Traits], bool]
+    locked: bool = False
+    """Whether `llmdeploy lock` settles it: a plan that asked nobody cannot know, and only tells."""
 
 
 CONTROLS = (
@@ -56,6 +59,7 @@ CONTROLS = (
         path="model",
         way_out="llmdeploy lock, and commit stack.lock.yaml",
         violated=lambda traits: traits.pinned is False,
+        locked=True,
     ),
 )
 
@@ -72,13 +76,34 @@ def resolve(profiles: Iterable[str]) -> Policy:
     return Policy(tuple(named), tuple(demands))
 
 
-def check(changes: Sequence[Change], policy: Policy) -> tuple[Finding, ...]:
-    """Judge what will exist after the changes. Deleted resources are not judged."""
+def check(changes: Sequence[Change], policy: Policy, *, settled: bool = True) -> tuple[Finding, ...]:
+    """Judge what will exist after the changes. Deleted resources are not judged.
+
+    settled: what the lock file can pin was looked for; else what is not pinned is told and not refused.
+    """
     controls = [control for control in CONTROLS if policy.demand(control.id)]
     return tuple(
-        Finding(control.id, "fail", control.refused, change.address, ", ".join(policy.profiles), control.path, control.way_out)
+        _finding(control, change, policy, settled)
         for change in changes
         if change.action != "delete"
         for control in controls
         if control.violated(change.traits)
     )
+
+
+def licence_findings(facts: ModelFacts) -> tuple[Finding, ...]:
+    """Return what must be said of the model's licence: one that forbids commercial use is a finding. Not legal advice."""
+    if facts.commercial is not False:
+        return ()
+    sentence = f"the licence of {facts.id} ({facts.license}) forbids commercial use"
+    return (
+        Finding("LIC-01", "warn", sentence, path="model.id", way_out="ask its owner for another licence, or take another model"),
+    )
+
+
+def _finding(control: Control, change: Change, policy: Policy, settled: bool) -> Finding:
+    citation = ", ".join(policy.profiles)
+    if control.locked and not settled:
+        told = f"{control.refused} as far as an offline plan knows; apply refuses that until it is pinned"
+        return Finding(control.id, "warn", told, change.address, citation, control.path, control.way_out)
+    return Finding(control.id, "fail", control.refused, change.address, citation, control.path, control.way_out)

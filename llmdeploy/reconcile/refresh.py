@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from ..errors import ProviderError
+from ..registry import restored_config
 from ..sdk import Found, Prior, Provider, ReadRequest, ReadResult, Renames, Run, Sweeper
 from ..state.model import Entry, State
 from ..state.upgrade import renamed_found
@@ -59,7 +60,7 @@ def sweep(
     for name, config in configs.items():
         provider = providers[name]
         if isinstance(provider, Sweeper):
-            wanted = provider.Config.model_validate(config)
+            wanted = restored_config(provider, config)
             table: Mapping[str, str] = provider.renamed if isinstance(provider, Renames) else {}
             swept = _patient(lambda p=provider, c=wanted: list(p.sweep(run, c)), run, retry)
             found += [renamed_found(one, table) for one in swept]

@@ -6,9 +6,29 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ..diagnostics import nearest
-from .model import Device, Engine, RenderRequest, stack_error
+from .model import (
+    Device,
+    Engine,
+    KvLayout,
+    KvRequest,
+    Parallel,
+    Quantization,
+    RenderRequest,
+    stack_error,
+)
 
-__all__ = ["Device", "Engine", "RenderRequest", "engine", "engine_names", "stack_error"]
+__all__ = [
+    "Device",
+    "Engine",
+    "KvLayout",
+    "KvRequest",
+    "Parallel",
+    "Quantization",
+    "RenderRequest",
+    "engine",
+    "engine_names",
+    "stack_error",
+]
 
 
 def _vllm() -> Engine:

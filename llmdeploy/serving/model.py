@@ -8,11 +8,105 @@ from typing import Any, Literal, Protocol
 
 from ..diagnostics import Diagnostic
 from ..errors import StackError
-from ..manifest import ModelConfig
+from ..machine import Gpu
+from ..manifest import ModelFacts
 from ..process import ProcessSpec
-from ..resource import as_mapping
 
 Device = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """How one replica is split: each layer over `tensor` GPUs, the layers over `pipeline` stages, all over `machines` machines.
+
+    GPUs of a replica: tensor x pipeline; each machine has an equal part of them.
+    """
+
+    tensor: int = 1
+    pipeline: int = 1
+    machines: int = 1
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of one replica."""
+        return self.tensor * self.pipeline
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """In which number format a model is loaded, and how the engine comes to it.
+
+    name: as in the stack file, never `auto`. made: `published` (the checkpoint is so), `variant` (another repository, named in
+    `repository`, holds it) or `load` (the engine converts while it loads: disk and transfer are those of the published one).
+    linear_bytes: bytes per parameter of the layers that are quantized; other_bytes: of embeddings, head and norms, which stay.
+    kv_bytes: bytes of one number in the KV cache. compute: format in which the GPU multiplies ("bf16", "fp16", "fp8", "int8",
+    "fp4"), which differs from the stored one where the GPU has no such hardware. native: whether it has. flag: value of the
+    engine's option, "" where it reads the format from the checkpoint. notes: sentences for the plan.
+    """
+
+    name: str
+    made: Literal["published", "variant", "load"]
+    linear_bytes: float
+    other_bytes: float
+    kv_bytes: int
+    compute: str
+    native: bool
+    repository: str = ""
+    flag: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KvRequest:
+    """What the shape of a KV cache depends on, besides the model.
+
+    context: tokens of the longest request. batched_tokens: tokens that one step of the engine computes at most. kv_bytes: bytes
+    of one number. device: where it runs; gpu: which one. args: the engine's own options from the stack file, as some matter.
+    """
+
+    context: int
+    batched_tokens: int
+    kv_bytes: int = 2
+    parallel: Parallel = Parallel()
+    device: Device = "cpu"
+    gpu: Gpu | None = None
+    args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class KvLayout:
+    """How the engine divides the memory of one GPU (or of the process, on CPU) into blocks of KV cache.
+
+    block_bytes: of one block, on the GPU that needs the most. request_blocks: that a request of `context` tokens takes at its
+    peak. spare_blocks: that the engine keeps for itself and that no request gets. block_tokens: tokens of one block.
+    token_bytes: of one token over all layers and all GPUs of a replica when nothing slides: what published tables call "KV bytes
+    per token". arithmetic: the derivation in words.
+    """
+
+    context: int
+    block_tokens: int
+    block_bytes: int
+    request_blocks: int
+    spare_blocks: int
+    token_bytes: int
+    arithmetic: str = ""
+
+    def bytes_for(self, requests: int) -> int:
+        """Return the bytes on one GPU that hold `requests` requests of `context` tokens at once."""
+        return (requests * self.request_blocks + self.spare_blocks) * self.block_bytes
+
+    def blocks(self, available_bytes: int) -> int:
+        """Return the whole blocks that fit into `available_bytes` on one GPU."""
+        return max(0, available_bytes // self.block_bytes)
+
+    def tokens(self, available_bytes: int) -> int:
+        """Return the tokens that the engine will report as the size of its KV cache."""
+        # In floating point, as the engine does it: whole numbers give one token more now and then.
+        return int(self.blocks(available_bytes) / self.request_blocks * self.context)
+
+    def requests(self, available_bytes: int) -> int:
+        """Return how many requests of `context` tokens fit at once."""
+        return max(0, self.blocks(available_bytes) - self.spare_blocks) // self.request_blocks
 
 
 @dataclass(frozen=True)
@@ -20,7 +114,9 @@ class RenderRequest:
     """One serving process.
 
     served_name: what clients pass as `model`. context: tokens of one request, prompt and answer. concurrency: requests in flight.
-    kv_cache_bytes, weight_bytes: memory for the KV cache and for the weights. quant: as in the stack file. extra_args: the
+    kv_cache_bytes, weight_bytes: memory for the KV cache and for the weights; on GPUs of one GPU. kv_cache_tokens: the tokens
+    that the engine will report for it, as predicted. quant: as in the stack file. quantization: what it comes to. rank: which
+    machine of the replica this process is on. batched_tokens: tokens of one step, None for the engine's default. extra_args: the
     engine's own options from the stack file, by name without dashes.
     """
 
@@ -33,6 +129,12 @@ class RenderRequest:
     quant: str = "auto"
     seed: int = 0
     extra_args: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    kv_cache_tokens: int = 0
+    quantization: Quantization | None = None
+    parallel: Parallel = Parallel()
+    rank: int = 0
+    batched_tokens: int | None = None
+    gpu: Gpu | None = None
 
 
 class Engine(Protocol):
@@ -66,32 +168,48 @@ class Engine(Protocol):
         """Return what is wrong with the stack file's `engine.args`."""
         ...
 
-    def check_model(self, config: ModelConfig, quant: str, device: Device) -> tuple[Diagnostic, ...]:
-        """Return why the device cannot run this checkpoint in the wanted quantization."""
-        ...
-
-    def kv_bytes_per_token(self, config: ModelConfig, dtype_bytes: int) -> int:
-        """Return the bytes of KV cache that one token takes in all layers. Raises StackError naming what config.json lacks."""
-        ...
-
-    def kv_dtype_bytes(self, config: ModelConfig, quant: str) -> int:
-        """Return the bytes of one number in the KV cache."""
-        ...
-
-    def kv_block_tokens(self, config: ModelConfig, device: Device) -> int:
-        """Return the tokens of one block; the cache of a request is a whole number of blocks."""
-        ...
-
-    def kv_spare_blocks(self) -> int:
-        """Return the blocks that the engine keeps for itself."""
-        ...
-
     def overhead_bytes(self, device: Device) -> int:
         """Return the memory of the process beside weights and KV cache."""
         ...
 
     def runtime_disk_bytes(self, device: Device) -> int:
         """Return the disk that the installed engine takes."""
+        ...
+
+    def quantize(self, model: ModelFacts, quant: str, gpu: Gpu | None) -> Quantization:
+        """Return how the model is loaded as `quant` ("auto": as published) on `gpu` (None: on the CPU).
+
+        Raises:
+            StackError: the pair cannot be; the sentence says why, the hint names the nearest pair that can.
+        """
+        ...
+
+    def quantizations(self, model: ModelFacts, gpu: Gpu | None) -> tuple[str, ...]:
+        """Return the names that `quantize` takes for this model on this GPU, best numbers first, without `auto`."""
+        ...
+
+    def kv_layout(self, model: ModelFacts, request: KvRequest) -> KvLayout:
+        """Return the shape of the KV cache. Raises StackError naming what config.json lacks."""
+        ...
+
+    def batched_tokens(self, concurrency: int, device: Device, gpu: Gpu | None) -> int:
+        """Return the tokens of one step that llmdeploy asks for, which the shape of a sliding cache depends on."""
+        ...
+
+    def parallel_problem(self, model: ModelFacts, parallel: Parallel, quantization: Quantization) -> str:
+        """Return why the model cannot be split so, "" when it can."""
+        ...
+
+    def gpu_overhead_bytes(self, model: ModelFacts, parallel: Parallel, batched_tokens: int) -> int:
+        """Return the planning value of the memory on one GPU beside weights and KV cache."""
+        ...
+
+    def gpu_memory_fraction(self) -> float:
+        """Return the part of a GPU's memory that the engine takes."""
+        ...
+
+    def image(self, version: str) -> str:
+        """Return the official container image of `version` for CUDA, without a digest."""
         ...
 
     def render(self, request: RenderRequest) -> ProcessSpec:
@@ -103,10 +221,3 @@ def stack_error(path: str, summary: str, *, hint: str = "") -> StackError:
     """Return an error about the part `path` of the stack file; the loader adds file and line."""
     finding = Diagnostic("error", summary, None, path, hint)
     return StackError(str(finding), diagnostics=(finding,))
-
-
-def first(config: ModelConfig, *names: str) -> int | None:
-    """Return the first of `names` that config.json has as a number; architectures differ in how they call the same thing."""
-    places = (as_mapping(config.get("text_config")) or {}, config)
-    found = (place[name] for place in places for name in names if isinstance(place.get(name), int))
-    return next(found, None)

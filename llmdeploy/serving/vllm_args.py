@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..diagnostics import Diagnostic, nearest
 
 _TUNABLE = """
-    chat-template-content-format custom-histogram-buckets default-chat-template-kwargs disable-cascade-attn disable-sliding-window
+    chat-template-content-format custom-histogram-buckets default-chat-template-kwargs disable-cascade-attn
     enable-auto-tool-choice enable-chunked-prefill enable-prefix-caching enable-prompt-tokens-details
     exclude-tools-when-tool-choice-none generation-config h11-max-header-count h11-max-incomplete-event-size
     language-model-only limit-mm-per-prompt logprobs-mode long-prefill-token-threshold long-prefill-token-threshold-adaptive
@@ -47,8 +47,9 @@ _REASONS: Final[Mapping[str, str]] = {
     "it opens routes that control the engine": "profiler-config enable-sleep-mode enable-tokenizer-info-endpoint",
     "it removes the engine's metrics": "disable-log-stats",
     "it takes memory that the sizing does not count": """
-        block-size num-gpu-blocks-override kv-cache-dtype enable-lora max-loras max-lora-rank speculative-config spec-method
-        spec-model spec-tokens kv-offloading-size cpu-offload-gb hf-overrides""",
+        block-size disable-sliding-window num-gpu-blocks-override kv-cache-dtype enable-lora max-loras max-lora-rank
+        mamba-cache-dtype mamba-ssm-cache-dtype speculative-config spec-method spec-model
+        spec-tokens kv-offloading-size cpu-offload-gb hf-overrides""",
     "the sizing decides how a model is spread": """
         tensor-parallel-size pipeline-parallel-size data-parallel-size nnodes node-rank enable-expert-parallel device-ids""",
     "secrets are never given as options, and weights are fetched by llmdeploy": "hf-token",

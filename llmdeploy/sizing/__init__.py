@@ -1,94 +1,81 @@
-"""How much of what a model needs: memory, KV cache and disk, with the arithmetic in words."""
+"""What a model needs and what it runs on: weights, KV cache, disk, GPUs and machines, with the arithmetic in words.
+
+Everything here is computed from what the model's config.json, the catalogue and the engine's own rules say; nothing is asked for
+over a network. Speeds are predictions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
-from ..diagnostics import Diagnostics
-from ..errors import NotBuilt
-from ..manifest import Manifest
+from ..errors import StackError
+from ..resource import Tree
 from ..serving import Device, Engine, stack_error
-from ..serving.model import first
+from ..serving.config_fields import number, text_fields
+from .cpu import cpu_candidates, cpu_placement, is_for_cpu
+from .document import document, refused_document
+from .evaluate import hint_of, sentence_of
+from .explain import explanation
+from .model import Candidate, Loaded, Memory, Range, Sizing, SizingRequest, Throughput
+from .nearest import refusal
+from .parameters import Parameters, parameters_of
+from .search import candidates, placement_of
+from .text import size
+from .weights import Weights, file_bytes, weights_of
 
-_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+__all__ = [
+    "Candidate", "Loaded", "Memory", "Parameters", "Range", "Sizing", "SizingRequest", "Throughput",
+    "choose", "document", "explore", "parameters_of", "report",
+]  # fmt: skip
+
+_CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
 
 
-@dataclass(frozen=True)
-class Sizing:
-    """What one stack runs on.
+def choose(request: SizingRequest, engine: Engine) -> Sizing:
+    """Return the cheapest set of machines that holds every request of the stack, in the best number format that fits.
 
-    gpu: type of GPU, None for CPU. max_model_len: tokens of one request. max_num_seqs: requests at once. The byte figures are of
-    one replica: KV cache, weights, memory of the whole process, disk of weights and engine. explanation: the arithmetic.
+    Raises:
+        StackError: the model cannot do it, or nothing that can be had holds it; the hint names the nearest that would fit.
     """
-
-    replicas: int
-    machines_per_replica: int
-    gpus_per_machine: int
-    gpu: str | None
-    max_model_len: int
-    max_num_seqs: int
-    kv_cache_bytes: int
-    weight_bytes: int
-    memory_bytes: int
-    disk_bytes: int
-    explanation: tuple[str, ...]
+    request = _with_files(request)
+    found = explore(request, engine)
+    if not found or not found[0].fits or found[0].loaded is None:
+        raise refusal(request, engine, found)
+    return _sizing(request, engine, found, found[0].loaded)
 
 
-def choose(
-    *,
-    context: int,
-    concurrency: int,
-    replicas: int,
-    config: Mapping[str, Any],
-    manifest: Manifest,
-    gpu: str | None,
-    quant: str,
-    engine: Engine,
-) -> Sizing:
-    """Return the smallest size that holds `concurrency` requests of `context` tokens each, prompt and answer together.
+def explore(request: SizingRequest, engine: Engine) -> tuple[Candidate, ...]:
+    """Return all ways to run the stack, one for each kind of machine, those that fit and the cheapest first.
 
-    config is the model's decoded config.json. Raises StackError when the model cannot do it, NotBuilt for GPUs.
+    Raises:
+        StackError: the model cannot be served at all, wherever.
     """
-    if gpu is not None:
-        raise NotBuilt(f"hardware.gpu: {gpu}: serving on GPUs is not built yet; leave it out to serve on CPU")
-    device: Device = "cpu"
-    _check_context(context, config)
-    Diagnostics(list(engine.check_model(config, quant, device))).raise_if_errors()
-    weight_bytes = _weight_bytes(manifest)
-    per_token = engine.kv_bytes_per_token(config, engine.kv_dtype_bytes(config, quant))
-    block_tokens, spare = engine.kv_block_tokens(config, device), engine.kv_spare_blocks()
-    blocks_each = -(-context // block_tokens)
-    blocks = concurrency * blocks_each + spare
-    kv_bytes = blocks * block_tokens * per_token
-    overhead = engine.overhead_bytes(device)
-    memory = weight_bytes + kv_bytes + overhead
-    disk = manifest.size_bytes + engine.runtime_disk_bytes(device)
-    return Sizing(
-        replicas=replicas,
-        machines_per_replica=1,
-        gpus_per_machine=0,
-        gpu=None,
-        max_model_len=context,
-        max_num_seqs=concurrency,
-        kv_cache_bytes=kv_bytes,
-        weight_bytes=weight_bytes,
-        memory_bytes=memory,
-        disk_bytes=disk,
-        explanation=(
-            f"weights: {_size(weight_bytes)}",
-            f"KV cache: {concurrency} requests x {blocks_each} blocks of {block_tokens} tokens"
-            f" ({context:,} tokens each) + {spare} = {blocks:,} blocks;"
-            f" x {block_tokens} tokens x {per_token:,} bytes = {_size(kv_bytes)}",
-            f"memory: {_size(weight_bytes)} weights + {_size(kv_bytes)} KV cache + {_size(overhead)} engine = {_size(memory)}",
-            f"disk: {_size(manifest.size_bytes)} model files + {_size(disk - manifest.size_bytes)} engine = {_size(disk)}",
-        ),
-    )
+    request = _with_files(request)
+    _check_context(request.context, request.facts.config)
+    return cpu_candidates(request, engine) if is_for_cpu(request) else candidates(request, engine)
+
+
+def report(request: SizingRequest, engine: Engine) -> dict[str, Tree]:
+    """Return the document of a sizing, whether or not anything fits: then with the reason, and why each candidate does not."""
+    try:
+        return document(choose(request, engine))
+    except StackError as error:
+        reason, hint = sentence_of(error), hint_of(error)
+    try:
+        found = explore(request, engine)
+    except StackError:
+        found = ()
+    return refused_document(request, found, reason, hint)
+
+
+def _with_files(request: SizingRequest) -> SizingRequest:
+    return replace(request, facts=replace(request.facts, weight_bytes=file_bytes(request.facts, request.manifest)))
 
 
 def _check_context(context: int, config: Mapping[str, Any]) -> None:
-    limit = first(config, *_CONTEXT_NAMES)
+    limit = number(text_fields(config), *_CONTEXT_NAMES)
     if limit is not None and context > limit:
         raise stack_error(
             "model.context",
@@ -97,18 +84,43 @@ def _check_context(context: int, config: Mapping[str, Any]) -> None:
         )
 
 
-def _weight_bytes(manifest: Manifest) -> int:
-    found = [file.size_bytes for file in manifest.files if file.path.endswith(".safetensors")]
-    if not found:
-        raise stack_error("model.id", f"{manifest.location} holds no .safetensors file", hint="other formats can carry code")
-    return sum(found)
+def _sizing(request: SizingRequest, engine: Engine, found: tuple[Candidate, ...], loaded: Loaded) -> Sizing:
+    chosen, gpu = found[0], found[0].machine.gpu
+    memory = loaded.memory
+    if gpu is not None:
+        blocks = loaded.layout.blocks(memory.available)
+        memory = replace(memory, cache=blocks * loaded.layout.block_bytes)
+    counted = parameters_of(request.facts)
+    weights = weights_of(request.facts, counted, loaded.quantization, request.manifest)
+    device: Device = "cpu" if gpu is None else "cuda"
+    sizing = Sizing(
+        request=request,
+        device=device,
+        placement=cpu_placement(chosen, request.replicas) if gpu is None else placement_of(chosen, request.replicas),
+        machines_per_replica=chosen.per_replica,
+        gpus_per_machine=chosen.gpus_per_machine,
+        gpu=gpu.name if gpu else None,
+        parameters=counted,
+        quantization=loaded.quantization,
+        parallel=chosen.parallel,
+        layout=loaded.layout,
+        memory=memory,
+        batched_tokens=loaded.batched_tokens,
+        file_bytes=weights.disk,
+        disk_bytes=weights.disk + engine.runtime_disk_bytes(device),
+        throughput=loaded.throughput,
+        candidates=found,
+        warnings=tuple(_warnings(chosen, weights)),
+    )
+    return replace(sizing, explanation=explanation(sizing, weights, engine))
 
 
-def _size(count: int) -> str:
-    """Return bytes for people, in binary units."""
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+def _warnings(chosen: Candidate, weights: Weights) -> Iterator[str]:
+    if weights.parameters.note:
+        yield weights.parameters.note
+    memory = chosen.machine.memory_bytes
+    if chosen.machine.gpu is not None and 0 < memory < weights.disk:
+        yield (
+            f"{size(weights.disk)} of model files pass through {size(memory)} of main memory on {chosen.machine.name}: that"
+            " works, and every start is as slow as the disk, because they do not stay in memory"
+        )

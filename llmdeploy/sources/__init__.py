@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..catalog import models
+from ..catalog import Catalog
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, NotBuilt, StackError
 from ..manifest import Manifest, WeightFile
 from ..pins import PinnedModel
 
 TINY_RANDOM = "tiny-random"
+HUB_TOKEN = "env:HF_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _LOCK_HINT = "run `llmdeploy lock`, and commit stack.lock.yaml"
 
 
@@ -42,6 +43,7 @@ class _Request:
     """What the stack file asks for, and whence it can be answered."""
 
     id: str
+    catalog: Catalog
     variant: str | None
     revision: str | None
     environ: Mapping[str, str]
@@ -59,6 +61,7 @@ class _Request:
 def resolve_model(
     model_id: str,
     *,
+    catalog: Catalog,
     revision: str | None,
     variant: str | None,
     environ: Mapping[str, str],
@@ -77,10 +80,10 @@ def resolve_model(
         NotBuilt: a source that this version cannot read.
         LlmdeployError: the source cannot be read, or does not fit.
     """
-    request = _Request(model_id, variant, revision, environ, folder, safetensors_only, pinned, on_progress)
+    request = _Request(model_id, catalog, variant, revision, environ, folder, safetensors_only, pinned, on_progress)
     if pinned is not None and (pinned.id, pinned.variant, pinned.requested_revision) != (model_id, variant, revision):
         raise _stale(f"is of {_named(pinned.id, pinned.variant, pinned.requested_revision)}", request)
-    row = models.model(request.source)
+    row = catalog.model(request.source)
     if request.source == TINY_RANDOM:
         return _generated(request)
     if "://" in request.source:
@@ -95,8 +98,14 @@ def resolve_model(
         return _hub(request, request.source)
     raise StackError(
         f'there is no model "{request.source}" in the catalogue, and no such folder beside the stack file',
-        hint=nearest(request.source, models.names()) or "a repository of the Hub is named organisation/name",
+        hint=nearest(request.source, catalog.model_names()) or "a repository of the Hub is named organisation/name",
     )
+
+
+def needs_hub(source: str, folder: Path) -> bool:
+    """Tell whether only the Hub knows `source`: no folder (relative to `folder`), no bucket, nothing that llmdeploy writes."""
+    place = source.startswith(("/", "./", "../", "~")) or source in (".", "..", TINY_RANDOM) or "://" in source
+    return not place and not os.path.isdir(folder / source) and source.count("/") == 1
 
 
 def generated_files(location: str) -> Mapping[str, bytes]:
@@ -140,21 +149,21 @@ def _folder(request: _Request) -> ResolvedModel:
 
 
 def _hub(request: _Request, repository: str) -> ResolvedModel:
-    from .hub import TOKEN_REF, Hub
+    from .hub import Hub
 
     hub = Hub(request.environ)
     pinned = request.pinned
     if pinned is None:
         found = hub.read(repository, request.revision, safetensors_only=request.safetensors_only)
         return _resolved(
-            request, found.manifest, found.config, repository, license=found.license, gated=found.gated, token=TOKEN_REF
+            request, found.manifest, found.config, repository, license=found.license, gated=found.gated, token=HUB_TOKEN
         )
     if (pinned.kind, pinned.location) != ("hub", repository):
         raise _stale(f"takes it from {pinned.location}", request)
     _check_formats(request, pinned)
     files = tuple(file.model_copy(update={"url": hub.url(repository, pinned.revision, file.path)}) for file in pinned.files)
     manifest = Manifest(kind="hub", location=repository, revision=pinned.revision, files=files)
-    return _resolved(request, manifest, pinned.config, repository, license=pinned.license, gated=pinned.gated, token=TOKEN_REF)
+    return _resolved(request, manifest, pinned.config, repository, license=pinned.license, gated=pinned.gated, token=HUB_TOKEN)
 
 
 def _resolved(
@@ -167,7 +176,7 @@ def _resolved(
     gated: bool = False,
     token: str | None = None,
 ) -> ResolvedModel:
-    row = models.model(request.id)
+    row = request.catalog.model(request.id)
     license = license or (row["license"] if row is not None and request.variant is None else None)
     pin = PinnedModel(
         id=request.id,

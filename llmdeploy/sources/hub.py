@@ -25,7 +25,6 @@ from ..errors import LlmdeployError
 from ..manifest import Manifest, WeightFile
 from . import selection
 
-TOKEN_REF = "env:HF_TOKEN"  # noqa: S105 - the name of a variable, not what it holds
 _PUBLIC = "https://huggingface.co"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _MAX_LISTING_BYTES = 32 * 2**20

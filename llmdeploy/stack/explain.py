@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..diagnostics import Diagnostic, nearest
@@ -180,11 +180,19 @@ def names_of(model: type[BaseModel]) -> list[str]:
 def _inner(model: type[BaseModel], name: str, providers: Mapping[str, type[BaseModel]]) -> Iterator[type[BaseModel]]:
     if issubclass(model, ProviderChoice):
         if name in providers:
-            yield providers[name]
+            yield from _body(providers[name])
         return
     for field_name, field in model.model_fields.items():
         if name == (field.alias or field_name):
             yield from models_in(field.annotation)
+
+
+def _body(config: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """Yield the model of a provider's body, or of its members where the body is a list."""
+    if issubclass(config, RootModel):
+        yield from models_in(config.model_fields["root"].annotation)
+    else:
+        yield config
 
 
 def models_in(annotation: object) -> Iterator[type[BaseModel]]:

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    RootModel,
     SerializeAsAny,
     TypeAdapter,
     ValidationInfo,
@@ -367,7 +368,7 @@ def _provider_config(name: str, body: Any, installed: Installed) -> BaseModel:
             refuse(problem(f'provider "{name}" is valid but not part of this version', at=(name,)))
         hint = nearest(name[:64], {*KNOWN_PROVIDERS, *installed.providers})
         refuse(problem(f'unknown provider "{shown(name)}"', hint=hint, at=(name,)))
-    if mapping(body) is None:
+    if mapping(body) is None and not issubclass(config, RootModel):
         refuse(problem("must be a mapping", hint=f"write {name}: {{}} where there is nothing to say", at=(name,)))
     bodies: TypeAdapter[dict[str, BaseModel]] = TypeAdapter(dict[str, config])  # pyright: ignore[reportInvalidTypeForm] the model is known only at run time
     return bodies.validate_python({name: body})[name]

@@ -34,6 +34,7 @@ from ..sdk import (
     ReadResult,
     Run,
     Sweeper,
+    Tariff,
     Traits,
 )
 from .effects import PowerCut
@@ -402,7 +403,7 @@ class Conformance:
             assert kind.plan(prior, values).action in ("no-op", "update", "replace")
             assert isinstance(kind.traits(values), Traits)
             assert set(kind.predict(values, Identity(site.run.identity.name, None))) <= set(kind.outputs.model_fields)
-            assert isinstance(kind.cost(values, {}), tuple)
+            assert isinstance(kind.cost(values, Tariff()), tuple)
             for problem in kind.preflight(site.run, values, None):
                 assert problem.sentence
 

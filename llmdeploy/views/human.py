@@ -9,6 +9,7 @@ from ..change import Action, Change, FieldChange
 from ..plan import Plan
 from ..resource import Group, Tree, iter_refs, resolve
 from . import value
+from .cost_view import cost_block
 from .screen import BLANK, Line, Lines, Part, line
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def has_drift(plan: Plan) -> bool:
 def summary(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Return what the plan rests on: heading -> sentences, without empty ones."""
     order: dict[str, tuple[str, ...]] = {"Sizing": (), "Cost": ()}
-    told = {**order, **plan.summary, **({"Cost": _cost(plan)} if plan.cost else {})}
+    told = {**order, **plan.summary, "Cost": cost_block(plan)}
     return {name: sentences for name, sentences in told.items() if sentences}
 
 
@@ -114,16 +115,6 @@ def _head(plan: Plan) -> Iterator[Line]:
         yield line((f"{finding.control}: ", "bold yellow"), f"{finding.address} {finding.sentence}", hang=9)
     if warnings(plan) or plan.findings:
         yield BLANK
-
-
-def _cost(plan: Plan) -> tuple[str, ...]:
-    known = sum(one.usd_per_hour or 0.0 for one in plan.cost)
-    unknown = "" if all(one.usd_per_hour is not None for one in plan.cost) else ", without what has no price here"
-    lines = [
-        f"{one.label} x {one.quantity:g}: " + ("price unknown" if one.usd_per_hour is None else f"{one.usd_per_hour:.4f} USD/h")
-        for one in plan.cost
-    ]
-    return (*lines, f"together {known:.4f} USD/h, {known * 730:.2f} USD in a month of 730 hours{unknown}")
 
 
 # --- what will change -------------------------------------------------------------------------------------------------------
@@ -193,14 +184,15 @@ def change_lines(change: Change, wiring: set[str]) -> Iterator[Line]:
     elif change.action not in ("delete", "no-op"):
         yield from (_field(one) for one in change.fields)
     if change.rollout and change.action in ("update", "replace"):
-        yield line(f"{_INDENT}{_rollout(change.rollout)}", hang=8)
+        yield line(f"{_INDENT}{rollout(change.rollout)}", hang=8)
     yield from (line(f"{_INDENT}{detail}", hang=8) for detail in change.details)
     for generation in change.deposed:
         why = f"object of generation {generation}: it was replaced and is still there"
         yield line("  ", SYMBOLS["delete"], " ", (change.address, "bold"), f"  ({why})", hang=6)
 
 
-def _rollout(group: Group) -> str:
+def rollout(group: Group) -> str:
+    """Return how the members of a group change, one after the other."""
     steps = [f"{group.exit} before"] if group.exit else []
     steps += [f"{group.enter} after"] if group.enter else []
     steps += [f"gate {group.gate}"] if group.gate else []

@@ -12,6 +12,7 @@ from importlib.resources import files
 
 from .. import __version__
 from ..change import Action, Change
+from ..cost import line_document
 from ..plan import Plan
 from ..policy import Finding
 from ..resource import Tree, Unknown, as_mapping, as_sequence
@@ -58,7 +59,10 @@ def plan_document(plan: Plan, *, plan_id: str = "", errored: bool = False) -> di
         "counts": dict(plan.counts),
         "in_doubt": list(plan.in_doubt),
         "summary": {name: list(sentences) for name, sentences in plan.summary.items()},
-        "cost": [asdict(one) for one in plan.cost],
+        "cost": [line_document(one) for one in plan.cost],
+        "prior_cost": [line_document(one) for one in plan.prior_cost],
+        "sizing": dict(plan.sizing) or None,
+        "economics": dict(plan.economics) or None,
         "warnings": list(warnings(plan)),
         "kept": list(plan.kept),
         "checks": _checks(plan),

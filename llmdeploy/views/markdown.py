@@ -25,14 +25,13 @@ from .human import (
     wiring,
 )
 from .screen import Lines
+from .visible import visible
 
 MAX_BYTES = 60_000
 """GitHub takes 65,536 characters; what comes around a comment needs some."""
 _HEAD_BYTES = 30_000
 _FOOT_BYTES = 1_000
 _CUT = 1_000
-# What turns text around, or is not to be seen: a reviewer must see what is there.
-_UNSEEN = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
 _MARKUP = re.compile(r"[&<>\"'`*_~|\\\[\]()#@!$%^{}]")
 _CALL = "@#!$%~&^"
 
@@ -81,7 +80,7 @@ class _Page:
 
     def fold(self, heading: str, texts: Sequence[str], limit: int, *, language: str = "diff") -> None:
         """Add as many texts as fit, in a fence of their own that can be opened."""
-        shown = [_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text) for text in texts]
+        shown = [visible(text) for text in texts]
         fence = "`" * max(3, 1 + max((len(run) for text in shown for run in re.findall("`+", text)), default=0))
         opening = f"<details><summary>{_text(heading)}</summary>\n\n{fence}{language}"
         closing = f"{fence}\n\n</details>"
@@ -142,7 +141,7 @@ def _drift(change: Change) -> str:
 def _text(text: str) -> str:
     """Return text for outside of a fence: on one line, and nothing in it means anything to Markdown, HTML or the forge."""
     cut = text if len(text) <= _CUT else f"{text[:_CUT]}..."
-    plain = _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", " ".join(cut.split()))
+    plain = visible(" ".join(cut.split()))
     return _MARKUP.sub(_entity, plain)
 
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
+from .visible import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 _MAX_WIDTH = 120
 _MIN_WIDTH = 20
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 Part = tuple[str, str]
 """Text, and its style in rich's words ("", "bold", "green" ...)."""
@@ -43,11 +44,7 @@ Lines = Iterable[Line]
 def line(*parts: str | Part, hang: int = 0) -> Line:
     """Return a line of texts and `(text, style)` pairs. Control characters in them are made visible."""
     pairs = (part if isinstance(part, tuple) else (part, "") for part in parts)
-    return Line(tuple((_CONTROL.sub(_visible, text), style) for text, style in pairs), hang)
-
-
-def _visible(found: re.Match[str]) -> str:
-    return repr(found[0])[1:-1]
+    return Line(tuple((printable(text), style) for text, style in pairs), hang)
 
 
 BLANK = Line(())

@@ -19,7 +19,10 @@ _UNWELL = frozenset({"degraded", "down", "ended", "failed", "gone", "missing", "
 
 @dataclass(frozen=True)
 class Health:
-    """How one resource is: `state` in a word or two, whether that is well, what differs, and what its type tells besides."""
+    """How one resource is: `state` in a word or two, whether that is well, what differs, and what its type tells besides.
+
+    notes: sentences of its type about how it is; of one that is not well they say why.
+    """
 
     address: str
     state: str
@@ -27,39 +30,42 @@ class Health:
     drift: tuple[Drift, ...] = ()
     error: str = ""
     details: Mapping[str, Tree] | None = None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, entry: Entry, read: ReadResult, inspected: Mapping[str, Tree] | None = None, error: str = "") -> Health:
         """Judge one resource: from the state, what refresh saw, and what its `inspect` operation told, if it has one.
 
-        An inspection tells `state`, and `healthy` where the word is not one of those that everybody takes as bad.
+        An inspection tells `state`, `healthy` where the word is not one of those that everybody takes as bad, and `notes`, a list
+        of sentences.
         """
         told = dict(inspected or {})
         state = str(told.pop("state", "ok"))
         well = bool(told.pop("healthy", state not in _UNWELL))
+        notes = tuple(str(note) for note in told.pop("notes", ()))
         if error:
             state, well = "unknown", False
         elif entry.status != "ok":
             state, well, error = "unfinished", False, STATUS.get(entry.status, entry.status)
         elif not read.exists:
             state, well = "gone", False
-        return cls(entry.address, state, well and not read.drift, read.drift, error, told)
+        return cls(entry.address, state, well and not read.drift, read.drift, error, told, notes)
 
 
 def status_lines(state: State, found: Sequence[Health], width: int | None) -> Iterator[Line]:
-    """Yield the table, then what is wrong."""
+    """Yield the table, then what is wrong, and what is well and worth a sentence."""
     if not found:
         yield line(f'Nothing exists of the stack "{state.stack}".')
         return
     rows = [(one.address, one.state + (" (drift)" if one.drift else ""), _details(one)) for one in found]
     yield from table(("RESOURCE", "STATE", "DETAILS"), rows, width)
-    unwell = [one for one in found if not one.healthy]
-    if unwell:
+    told = [one for one in found if not one.healthy or one.notes]
+    if told:
         yield BLANK
-    for one in unwell:
-        sentences = [drift.sentence for drift in one.drift] + ([one.error] if one.error else [])
-        yield line((one.address, "bold"), ": ", ("; ".join(sentences) or one.state, "yellow"), hang=2)
-    if any(one.drift or one.state == "gone" for one in unwell):
+    for one in told:
+        sentences = [*(drift.sentence for drift in one.drift), *([one.error] if one.error else []), *one.notes]
+        yield line((one.address, "bold"), ": ", ("; ".join(sentences) or one.state, "" if one.healthy else "yellow"), hang=2)
+    if any(one.drift or one.state == "gone" for one in told):
         yield line("`llmdeploy plan` shows what would be done about it.")
 
 

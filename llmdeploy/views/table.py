@@ -23,4 +23,4 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | N
 def _blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Line]:
     for row in rows:
         for number, (heading, text) in enumerate(zip(headings, row, strict=True)):
-            yield line(("  " if number else ""), (f"{heading.lower()}: ", "bold"), text, hang=4)
+            yield line(("  " if number else ""), (f"{heading.lower().strip()}: ", "bold"), text.strip(), hang=4)

@@ -8,13 +8,16 @@ from llmdeploy.sdk import Identity, Input, NotDiffed, SecretRef, Spec
 
 
 class Connection(Spec):
-    """How to reach a machine. `local` is this machine; `ssh` needs address, port, user and the pinned host key."""
+    """How to reach a machine. `local` is this machine; `ssh` needs address, port, user and the pinned host key.
+
+    Address and host key of a machine that is made first are outputs of what makes it.
+    """
 
     transport: Literal["local", "ssh"] = "local"
-    address: str = "localhost"
+    address: Input[str] = "localhost"
     port: int = 22
     user: str = "root"
-    host_key: str | None = None
+    host_key: Input[str | None] = None
     proxy_jump: str | None = None
     identity: SecretRef | None = None
     sudo: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import IO
 
-from llmdeploy.sdk import CommandFailed, Context, Interrupted, ProviderError, Run
+from llmdeploy.sdk import CommandFailed, Context, Interrupted, NotBuilt, ProviderError, Run
 
 from ._connection import Connection
 
@@ -121,7 +121,13 @@ class Session:
 
 
 def session(run: Run, connection: Connection) -> Session:
-    """Return the session to `connection`, made once per run."""
+    """Return the session to `connection`, made once per run.
+
+    Raises:
+        NotBuilt: the machine is another one than this.
+    """
+    if connection.transport != "local":
+        raise NotBuilt(f"{connection.address}: machines reached over SSH can be planned, not changed, by this version")
     key = f"session:{connection.transport}:{connection.user}@{connection.address}:{connection.port}"
     return run.shared(key, lambda: Session(connection, run))
 

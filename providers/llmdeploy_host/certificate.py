@@ -14,6 +14,7 @@ from llmdeploy.sdk import (
     Drift,
     Input,
     ManagedType,
+    NotBuilt,
     Outputs,
     Prior,
     Problem,
@@ -31,6 +32,7 @@ from llmdeploy.sdk import (
 from . import tls_ca
 
 RENEW_DAYS = 30
+_NOT_BUILT = "a certificate whose key is wrapped by a key service can be planned and not made by this version"
 # The longest that browsers accept of a public CA; a private one has no reason to be laxer.
 LONGEST_DAYS = 397
 
@@ -40,14 +42,16 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE
 class CertificateSpec(Spec):
     """names: DNS names and IP addresses that clients call.
 
-    Either `ca`, the PEM of the CA that signs, or cert_ref and key_ref, a pair of the user's own.
+    Either `ca`, the PEM of the CA that signs, or cert_ref and key_ref, a pair of the user's own. kms_key: wraps the key that is
+    made for `ca`; None: it lies in a file of the operator.
     """
 
     ca: Input[str | None] = None
-    names: Annotated[tuple[str, ...], Field(min_length=1)]
+    names: Annotated[tuple[Input[str], ...], Field(min_length=1)]
     days: Annotated[int, Field(ge=60, le=LONGEST_DAYS)] = LONGEST_DAYS
     cert_ref: SecretRef | None = None
     key_ref: SecretRef | None = None
+    kms_key: Input[str | None] = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
@@ -77,12 +81,14 @@ class Certificate(ManagedType[CertificateSpec, CertificateOutputs]):
 
     def traits(self, values: Tree) -> Traits:
         """Return where its key lies."""
-        return Traits(custody="operator-file" if values["key_ref"] is None else "reference")
+        if values["key_ref"] is not None:
+            return Traits(custody="reference")
+        return Traits(custody="operator-file" if values.get("kms_key") is None else "kms")
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """The user's own certificate and key can be read."""
         del prior
-        problems: list[Problem] = []
+        problems = [Problem(_NOT_BUILT)] if values.get("kms_key") is not None else []
         for reference in (values["cert_ref"], values["key_ref"]):
             try:
                 if reference is not None:
@@ -97,6 +103,8 @@ class Certificate(ManagedType[CertificateSpec, CertificateOutputs]):
             key = ctx.run.secret(spec.key_ref)
             chain_pem, source = _own_chain(ctx.run, spec.cert_ref, key, spec.names), spec.key_ref
             ctx.acked(spec.cert_ref)
+        elif spec.kms_key is not None:
+            raise NotBuilt(_NOT_BUILT)
         else:
             name = f"{ctx.address}.key"
             ctx.acked(name)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict
 
-from llmdeploy.sdk import CommandFailed, Context, Identity, Outputs, Prior, Problem, ReadResult, Run, Tree, has_unknown
+from llmdeploy.sdk import (
+    CommandFailed,
+    Context,
+    CostLine,
+    Identity,
+    NotDiffed,
+    Outputs,
+    Prior,
+    Problem,
+    ReadResult,
+    Run,
+    Tariff,
+    Traits,
+    Tree,
+    has_unknown,
+)
 
 from ._connection import Connection, HostSpec, Paths
 from ._host_type import HostType, parse_facts
+from ._owned import cost_lines
 from ._scripts import render
 from ._session import session
 
@@ -29,6 +46,18 @@ class Facts(BaseModel):
     fuse: bool
 
 
+class MachineSpec(HostSpec):
+    """owned: somebody bought this machine; None where it is rented, or where nothing is known of it (this machine).
+
+    gpu and gpus: kind and number of its GPUs, as its owner says; None where nobody said. region: a country or a label.
+    """
+
+    owned: Annotated[bool | None, NotDiffed()] = None
+    gpu: Annotated[str | None, NotDiffed()] = None
+    gpus: Annotated[int | None, NotDiffed()] = None
+    region: Annotated[str | None, NotDiffed()] = None
+
+
 class HostOutputs(Outputs):
     """The connection, for everything else on the machine, and the facts."""
 
@@ -36,27 +65,27 @@ class HostOutputs(Outputs):
     facts: Facts
 
 
-class Host(HostType[HostSpec, HostOutputs]):
+class Host(HostType[MachineSpec, HostOutputs]):
     """A machine. Nothing is made but the folders below which stacks lie."""
 
     name = "host"
-    spec = HostSpec
+    spec = MachineSpec
     outputs = HostOutputs
 
-    def create(self, ctx: Context, spec: HostSpec) -> HostOutputs:
+    def create(self, ctx: Context, spec: MachineSpec) -> HostOutputs:
         """Make the folders and read the facts."""
         ctx.acked(spec.host.address)
         output = self.script(ctx, spec, folders_script(Paths(ctx.run.slug)) + facts_script())
         return HostOutputs(connection=spec.host, facts=_facts(output))
 
-    def update(self, ctx: Context, prior: Prior, spec: HostSpec) -> HostOutputs:
+    def update(self, ctx: Context, prior: Prior, spec: MachineSpec) -> HostOutputs:
         """Make missing folders again."""
         del prior
         return self.create(ctx, spec)
 
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Remove the folders that no other stack uses."""
-        spec = prior.spec_as(HostSpec)
+        spec = prior.spec_as(MachineSpec)
         self.script(ctx, spec, delete_script(Paths(ctx.run.slug)))
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
@@ -72,11 +101,22 @@ class Host(HostType[HostSpec, HostOutputs]):
 
     def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
         """Report fresh facts. A machine that answers exists."""
-        connection = prior.spec_as(HostSpec).host
+        connection = prior.spec_as(MachineSpec).host
         if not facts:
             return ReadResult(prior.address, error=f"{connection.address}: it told nothing about itself")
         outputs = HostOutputs(connection=connection, facts=Facts.model_validate(dict(facts)))
         return ReadResult(prior.address, outputs=outputs.tree())
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Where it stands, how it is reached, and what nobody has said of it."""
+        host: Tree = values["host"]
+        remote = not has_unknown(host) and host["transport"] == "ssh"
+        transit = "encrypted" if remote or has_unknown(host) else "none"
+        return Traits(region=values.get("region"), in_transit=transit, notes=tuple(_notes(values)) if remote else ())
+
+    def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
+        """What an owned machine costs by the owner's prices. A rented one is on the bill where it is rented; this one on none."""
+        return cost_lines(tariff) if values.get("owned") else ()
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """Root or sudo, and a system with apt."""
@@ -89,6 +129,16 @@ class Host(HostType[HostSpec, HostOutputs]):
         except CommandFailed as error:
             return (_no_root(host, error),)
         return tuple(_PROBLEMS[word] for word in found if word in _PROBLEMS)
+
+
+def _notes(values: Mapping[str, Tree]) -> Iterator[str]:
+    if values["host"]["host_key"] is None:
+        yield (
+            "its host key is not pinned: whoever answers at this address first is taken for it; compare the key with the "
+            "machine's own and set host_key"
+        )
+    if values.get("owned") and values.get("gpu") is None:
+        yield "its GPUs are read when the stack is applied: until then it counts as a machine without any; set gpus"
 
 
 def facts_script() -> str:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Final, Literal
+from dataclasses import replace
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import model_validator
 
 from llmdeploy.sdk import (
     CommandFailed,
@@ -15,6 +18,7 @@ from llmdeploy.sdk import (
     NotBuilt,
     OperationResult,
     Outputs,
+    PlannedChange,
     Prior,
     Problem,
     ProcessSpec,
@@ -28,7 +32,7 @@ from llmdeploy.sdk import (
     has_unknown,
 )
 
-from . import _service
+from . import _container, _kv_cache, _service
 from ._connection import Connection, HostSpec, Paths
 from ._host_type import HostType, parse_facts
 from ._scripts import render
@@ -55,13 +59,16 @@ _NETWORK: Final = "if unshare --net true 2>/dev/null && command -v ip >/dev/null
 class EngineSpec(HostSpec):
     """One serving process.
 
-    key: tells the engines of one machine apart. python: interpreter of its runtime. process: what to run; an argv that begins
-    with `python` gets that interpreter. weights: folder of the model. volume: the folder on which its cache and home lie.
-    user: the system user that it runs as. log_retention_days: no line of its log is kept longer.
+    key: tells the engines of one machine apart. python: interpreter of its runtime; image: container image of it; one of both.
+    process: what to run; an argv that begins with `python` gets that interpreter. weights: folder of the model. volume: the
+    folder on which its cache and home lie. user: the system user that it runs as. log_retention_days: no line of its log is kept
+    longer. gpu_indices: the machine's GPUs that it uses, and no others. head: private address of the replica's first machine,
+    which a process that names it reaches.
     """
 
     key: Annotated[str, Replace("the process gets another name")] = "0"
-    python: Input[str]
+    python: Input[str] | None = None
+    image: Input[str] | None = None
     runtime_digest: Input[str]
     weights: Input[str]
     weights_digest: Input[str]
@@ -70,15 +77,30 @@ class EngineSpec(HostSpec):
     user: Input[str]
     supervisor: Annotated[Input[str], ReplaceWith("the process supervisor is replaced")]
     log_retention_days: int = 30
+    gpu_indices: tuple[int, ...] = ()
+    head: Input[str] | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.python is None) == (self.image is None):
+            raise ValueError("one of python and image says where the engine's runtime is")
+        if self.head is None and _container.spans_machines(self.process):
+            raise ValueError("the process names the replica's first machine, and head does not say where that is")
+        return self
 
 
 class EngineOutputs(Outputs):
-    """socket: where it listens. log: where its log is found. network: whether its inner ports are in a namespace of their own."""
+    """What the process tells.
+
+    socket: where it listens. log: where its log is found. network: whether its inner ports are in a namespace of their own.
+    kv_cache_tokens: size of its KV cache as it reported it itself; None when it tells none.
+    """
 
     socket: str
     service: str
     log: str
     network: Network = "loopback"
+    kv_cache_tokens: int | None = None
 
 
 class HostEngine(HostType[EngineSpec, EngineOutputs]):
@@ -87,11 +109,17 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
     name: ClassVar[str] = "host_engine"
     spec = EngineSpec
     outputs = EngineOutputs
-    changing_outputs: ClassVar[frozenset[str]] = frozenset({"log", "network"})
+    changing_outputs: ClassVar[frozenset[str]] = frozenset({"log", "network", "kv_cache_tokens"})
     timeouts: ClassVar[Timeouts] = Timeouts(create_s=7200, update_s=7200, delete_s=300)
 
     def __init__(self) -> None:
         self.operations = {"inspect": self._inspect, "logs": self._logs}
+
+    def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
+        """Say of a new process in a container or on GPUs how it is held."""
+        planned = super().plan(prior, values)
+        new = planned.action in ("create", "replace")
+        return replace(planned, details=_container.details(values)) if new else planned
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """The socket follows from the stack's lineage."""
@@ -116,7 +144,8 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """See HostType."""
-        return probe_script(paths, prior.spec_as(EngineSpec))
+        spec = prior.spec_as(EngineSpec)
+        return "" if _unbuilt(spec) else probe_script(paths, spec)
 
     def observe(self, prior: Prior, facts: Mapping[str, str]) -> ReadResult:
         """See HostType. An engine without a definition is one that is not running: the same update repairs both."""
@@ -127,6 +156,8 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """Memory for a new process, and paths that a socket can have."""
         paths = Paths.of(run.identity)
+        if unbuilt := _unbuilt(EngineSpec.model_validate(values)):
+            return (Problem(unbuilt, "`llmdeploy plan` shows all of it"),)
         process = ProcessSpec.model_validate(values["process"])
         problems = _path_problems(paths, str(values.get("key", "0"))) if paths else ()
         if prior is not None and prior.exists and prior.status == "ok":
@@ -138,36 +169,55 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
         return (*problems, *_memory_problems(available, process.memory_bytes))
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Nothing of it can be reached from outside the machine, and its log holds no prompts and no answers."""
-        return Traits(in_transit="local", exposure="none", retention_days=values.get("log_retention_days", 30))
+        """Nothing of it can be reached from outside the machine, and its log holds no prompts and no answers.
+
+        Parts of a replica on several machines talk to each other without encryption or a password.
+        """
+        days = values.get("log_retention_days", 30)
+        if _container.spans_machines(ProcessSpec.model_validate(values["process"])):
+            note = "the machines of a replica talk to each other unencrypted: only they may reach each other's ports"
+            return Traits(in_transit="plain", exposure="private", retention_days=days, notes=(note,))
+        return Traits(in_transit="local", exposure="none", retention_days=days)
 
     def _start(self, ctx: Context, spec: EngineSpec, *, stop_first: bool) -> EngineOutputs:
+        if unbuilt := _unbuilt(spec):
+            raise NotBuilt(unbuilt)
         paths = Paths(ctx.run.slug)
         ctx.acked(service_name(spec.key))
         network: Network = "isolated" if self.script(ctx, spec, _NETWORK).strip() == "isolated" else "loopback"
         try:
-            self.script(ctx, spec, start_script(paths, spec, network, stop_first=stop_first))
+            printed = self.script(ctx, spec, start_script(paths, spec, network, stop_first=stop_first))
         except CommandFailed as error:
             if error.status not in _SENTENCES:
                 raise
             raise CommandFailed(_SENTENCES[error.status], status=error.status, tail=error.tail, hint=error.hint) from None
+        reported = _reported(spec, _facts(printed))
+        if sentence := _kv_cache.judge(spec.process.kv_cache_tokens, reported)[1]:
+            ctx.progress(sentence)
         return EngineOutputs(
             socket=socket_of(paths, spec.key),
             service=service_name(spec.key),
             log=_service.log_location(paths, service_name(spec.key), spec.supervisor),
             network=network,
+            kv_cache_tokens=reported,
         )
 
     def _inspect(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
-        """Return state ("ready", "starting" or "stopped"), pid, restarts and network."""
+        """Return how it is.
+
+        state: "ready", "starting" or "stopped". pid, restarts, network. Of one that is ready also kv_cache_tokens: the size of
+        its KV cache as it reports it now; predicted_kv_cache_tokens: what the plan said; None where one is not known. healthy and
+        notes: whether the first keeps what the second promised, see `_kv_cache.judge`.
+        """
         del args
-        spec = prior.spec_as(EngineSpec)
-        output = run_script(ctx, spec.host, f"printf '::resource engine\\n'\n{probe_script(Paths(ctx.run.slug), spec)}")
-        facts = parse_facts(output).get("engine", {})
+        spec, paths = prior.spec_as(EngineSpec), Paths(ctx.run.slug)
+        script = probe_script(paths, spec) + _kv_cache.metric_script(socket_of(paths, spec.key), spec.process.kv_cache_metric)
+        facts = _facts(run_script(ctx, spec.host, script))
         running = facts.get("running") == "yes"
         state = "stopped" if not running else "ready" if facts.get("health") == "200" else "starting"
         numbers = {name: int(facts.get(name) or 0) for name in ("pid", "restarts")}
-        return OperationResult({"state": state, **numbers, "network": prior.outputs.get("network")})
+        found = {"state": state, **numbers, "network": prior.outputs.get("network")}
+        return OperationResult({**found, **(_kv_cache_told(spec, facts) if state == "ready" else {})})
 
     def _logs(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
         """Tell the last `lines` lines, and with `follow` every new one until the run is stopped."""
@@ -180,6 +230,31 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
 
 
 RESOURCE = HostEngine()
+
+
+def _facts(printed: str) -> Mapping[str, str]:
+    return parse_facts(f"::resource engine\n{printed}")["engine"]
+
+
+def _reported(spec: EngineSpec, facts: Mapping[str, str]) -> int | None:
+    return _kv_cache.reported_tokens(facts.get(_kv_cache.FACT, ""), spec.process.kv_cache_metric)
+
+
+def _kv_cache_told(spec: EngineSpec, facts: Mapping[str, str]) -> dict[str, Tree]:
+    reported, predicted = _reported(spec, facts), spec.process.kv_cache_tokens
+    well, sentence = _kv_cache.judge(predicted, reported)
+    told: dict[str, Tree] = {"kv_cache_tokens": reported, "predicted_kv_cache_tokens": predicted or None, "healthy": well}
+    return {**told, "notes": [sentence] if sentence else []}
+
+
+def _unbuilt(spec: EngineSpec) -> str:
+    """Return why this version cannot run the process, "" when it can."""
+    what = [
+        *(["on GPUs"] if spec.gpu_indices else []),
+        *(["in a container"] if spec.image is not None else []),
+        *(["over several machines"] if _container.spans_machines(spec.process) else []),
+    ]
+    return f"to run an engine {' and '.join(what)} is planned only: this version of llmdeploy cannot do it yet" if what else ""
 
 
 # --- names ------------------------------------------------------------------------------------------------------------------
@@ -212,16 +287,19 @@ def _data(spec: EngineSpec) -> str:
 
 
 def engine_service(paths: Paths, spec: EngineSpec, network: Network) -> _service.Service:
-    """Return the process as the supervisor runs it. Raises NotBuilt for an engine that needs secrets."""
+    """Return the process as the supervisor runs it. Raises NotBuilt for one with secrets, on GPUs, or in a container."""
     process = spec.process
+    if unbuilt := _unbuilt(spec):
+        raise NotBuilt(unbuilt)
     if process.secret_env:
         raise NotBuilt(f"{', '.join(process.secret_env)}: secrets in an engine's environment are not built yet")
     data, tmp, socket = _data(spec), _tmp(paths, spec.key), socket_of(paths, spec.key)
     tokens = {"weights": spec.weights, "socket": socket, "cache": f"{data}/cache", "tmp": tmp, "home": f"{data}/home"}
+    tokens |= {"head": spec.head} if spec.head else {}
     argv = tuple(_filled(part, tokens) for part in process.argv)
     return _service.Service(
         name=service_name(spec.key),
-        argv=(spec.python, *argv[1:]) if argv[0] == "python" else argv,
+        argv=(spec.python, *argv[1:]) if spec.python and argv[0] == "python" else argv,
         env={name: _filled(value, tokens) for name, value in process.env.items()},
         user=spec.user,
         umask="077",
@@ -261,6 +339,7 @@ def start_script(paths: Paths, spec: EngineSpec, network: Network, *, stop_first
         died=_DIED,
         slow=_SLOW,
         mute=_MUTE,
+        metric=_kv_cache.metric_script(socket_of(paths, spec.key), spec.process.kv_cache_metric),
     )
 
 

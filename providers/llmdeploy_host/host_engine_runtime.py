@@ -1,19 +1,27 @@
-"""The programs of an inference engine on a machine: a private Python environment, shared by the stacks that want the same one."""
+"""The programs of an inference engine on a machine: a private Python environment, shared by the stacks that want the same one.
+
+A container image can be planned, and not pulled yet.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from hashlib import sha256
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import model_validator
 
 from llmdeploy.sdk import (
     UNKNOWN,
     Context,
     Drift,
     Identity,
+    NotBuilt,
     Outputs,
+    PlannedChange,
     Prior,
     Problem,
     ReadResult,
@@ -37,28 +45,42 @@ RUNTIMES: Final = f"{Paths.ROOTS[0]}/shared/runtimes"
 
 _CPU_INDEX: Final = "https://download.pytorch.org/whl/cpu"
 _PINNED: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)\Z")
+_NOT_BUILT: Final = "engines in containers can be planned and not run by this version"
+_INSTEAD: Final = "set engine: {runtime: venv}"
 _ANOTHER: Final = "another set of packages gets a folder of its own"
 
 
 class RuntimeSpec(HostSpec):
-    """engine: also the module that is imported to try it. requirements: every package pinned, one `name==version` per line."""
+    """engine: also the module that is imported to try it.
+
+    A `venv` has requirements: every package pinned, one `name==version` per line. A `container` has an image: by its tag, or
+    pinned by its digest (`name@sha256:...`).
+    """
 
     engine: Annotated[str, Replace("another engine gets a folder of its own")]
     version: Annotated[str, Replace("another version gets a folder of its own")]
-    requirements: Annotated[str, Replace(_ANOTHER)]
-    kind: Annotated[Literal["venv"], Replace("another kind of runtime gets a folder of its own")] = "venv"
+    requirements: Annotated[str, Replace(_ANOTHER)] = ""
+    kind: Annotated[Literal["venv", "container"], Replace("another kind of runtime gets a folder of its own")] = "venv"
+    image: Annotated[str, Replace("another image is pulled beside this one")] = ""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if bool(self.image) != (self.kind == "container") or bool(self.requirements) == (self.kind == "container"):
+            raise ValueError("a venv is made of requirements, a container of an image")
+        return self
 
 
 class RuntimeOutputs(Outputs):
-    """python: its interpreter. digest: SHA-256 (hex) of what was asked for."""
+    """python: its interpreter, in folder. image: what containers are made of. digest: SHA-256 (hex) of what was asked for."""
 
     python: str
     folder: str
     digest: str
+    image: str = ""
 
 
 class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
-    """A virtual environment below the shared folder, with an owner file per stack; it goes with its last owner."""
+    """A virtual environment below the shared folder, or an image, with an owner file per stack; it goes with its last owner."""
 
     name: ClassVar[str] = "host_engine_runtime"
     spec = RuntimeSpec
@@ -68,11 +90,19 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """All outputs follow from the wish."""
         del identity
-        known = all(isinstance(values.get(name), str) for name in ("engine", "version", "requirements", "kind"))
-        return _outputs(*(str(values[name]) for name in ("engine", "version", "requirements", "kind"))).tree() if known else {}
+        wish = [values.get(name, "") for name in ("engine", "version", "requirements", "kind", "image")]
+        return _outputs(*wish).tree() if all(isinstance(part, str) for part in wish) else {}
+
+    def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
+        """Decide as every type does, and say what is pulled."""
+        planned = super().plan(prior, values)
+        if planned.action == "no-op" or values.get("kind") != "container":
+            return planned
+        return replace(planned, details=(_pull(str(values.get("image"))),))
 
     def create(self, ctx: Context, spec: RuntimeSpec) -> RuntimeOutputs:
         """Build it, or join the stacks that use it already."""
+        _check_built(spec)
         outputs = outputs_of(spec)
         ctx.acked(outputs.folder)
         self.script(ctx, spec, build_script(Paths(ctx.run.slug), spec))
@@ -86,6 +116,7 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Leave it; remove it when nobody else uses it."""
         spec = prior.spec_as(RuntimeSpec)
+        _check_built(spec)
         self.script(ctx, spec, remove_script(Paths(ctx.run.slug), spec))
 
     def probe(self, paths: Paths, prior: Prior) -> str:
@@ -111,19 +142,22 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
         if values.get("host") is UNKNOWN or (prior is not None and prior.exists and prior.status == "ok" and not prior.drift):
             return ()
         spec = RuntimeSpec.model_validate(values)
+        if spec.kind == "container":
+            return (Problem(_NOT_BUILT, _INSTEAD),)
         return preflight_problems(session(run, spec.host).run(preflight_script(spec)), spec)
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Every package is named by its exact version."""
-        del values
-        return Traits(pinned=True)
+        """Every package is named by its exact version; an image is pinned by its digest only, because a tag can move."""
+        return Traits(pinned=values.get("kind") != "container" or "@sha256:" in str(values.get("image")))
 
 
 RESOURCE = HostEngineRuntime()
 
 
 @cache
-def _outputs(engine: str, version: str, requirements: str, kind: str) -> RuntimeOutputs:
+def _outputs(engine: str, version: str, requirements: str, kind: str, image: str) -> RuntimeOutputs:
+    if kind == "container":
+        return RuntimeOutputs(python="", folder="", digest=sha256(image.encode()).hexdigest(), image=image)
     digest = sha256("\0".join((engine, version, requirements, kind)).encode()).hexdigest()
     folder = f"{RUNTIMES}/{engine}-{version}-{digest[:12]}"
     return RuntimeOutputs(python=f"{folder}/venv/bin/python", folder=folder, digest=digest)
@@ -131,7 +165,18 @@ def _outputs(engine: str, version: str, requirements: str, kind: str) -> Runtime
 
 def outputs_of(spec: RuntimeSpec) -> RuntimeOutputs:
     """Return where the environment lies; it depends on nothing but the wish."""
-    return _outputs(spec.engine, spec.version, spec.requirements, spec.kind)
+    return _outputs(spec.engine, spec.version, spec.requirements, spec.kind, spec.image)
+
+
+def _check_built(spec: RuntimeSpec) -> None:
+    if spec.kind == "container":
+        raise NotBuilt(_NOT_BUILT, hint=_INSTEAD)
+
+
+def _pull(image: str) -> str:
+    name, _, digest = image.partition("@")
+    pinned = f"by its digest {digest[:19]}..." if digest else "by a tag, which can move"
+    return f"pulls {name} {pinned}, from where the machine's container engine is set up to pull it"
 
 
 def build_script(paths: Paths, spec: RuntimeSpec) -> str:

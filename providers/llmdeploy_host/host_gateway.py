@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_address
@@ -20,6 +20,7 @@ from llmdeploy.sdk import (
     Identity,
     Input,
     LlmdeployError,
+    NotBuilt,
     OperationResult,
     Outputs,
     PlannedChange,
@@ -61,10 +62,13 @@ class GatewayKey(Spec):
 class HostGatewaySpec(HostSpec):
     """address: where it listens. sticky: the header that keeps a session on one replica, "" for none.
 
-    chain_pem and key_source: what `certificate` gives out.
+    chain_pem and key_source: what `certificate` gives out. peers: addresses of the gateways of the stack's other replicas, which
+    are reached over TLS with certificates on both sides, on peer_port.
     """
 
     engine_sockets: Annotated[tuple[Input[str], ...], Field(min_length=1)]
+    peers: tuple[Input[str], ...] = ()
+    peer_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     keys: tuple[GatewayKey, ...] = ()
     chain_pem: Input[str]
     key_source: Input[str]
@@ -99,9 +103,11 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
         self.operations = {"inspect": _inspect, "logs": _logs, "drain": _drain, "undrain": _undrain}
 
     def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
-        """Decide as every type does, and say what an update means for open streams."""
+        """Decide as every type does; say what an update means for open streams, and how other replicas are reached."""
         planned = super().plan(prior, values)
-        return replace(planned, details=(_effect(planned),)) if planned.action == "update" else planned
+        if planned.action == "update":
+            return replace(planned, details=(_effect(planned),))
+        return replace(planned, details=tuple(_peer_details(values))) if values.get("peers") else planned
 
     def _diffed(self, values: Mapping[str, Tree]) -> dict[str, Tree]:
         """Leave out where keys were handed over: that is no business of a gateway."""
@@ -118,13 +124,15 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
         """Return who can reach it, how data moves through it, and how long its log is kept."""
         return Traits(
             in_transit="encrypted",
-            exposure="host" if ip_address(values["address"]).is_loopback else "public",
+            exposure=_exposure(values["address"]),
             retention_days=values["log_retention_days"],
         )
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """Tell who else listens on the port."""
         del prior
+        if values.get("peers"):
+            return (Problem(_NOT_BUILT, "set replicas: 1"),)
         try:
             connection = Connection.model_validate(values["host"])
         except ValueError:
@@ -140,6 +148,8 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
         # Imported here because most runs of the command line only plan a gateway.
         from ._gateway_files import gateway_archive, gateway_config, gateway_files
 
+        if spec.peers:
+            raise NotBuilt(_NOT_BUILT, hint="set replicas: 1")
         ctx.acked(SERVICE)
         paths = Paths(ctx.run.slug)
         config = gateway_config(paths, spec, _haproxy_version(self.script(ctx, spec, "/usr/sbin/haproxy -v")))
@@ -266,6 +276,26 @@ def _haproxy_version(text: str) -> tuple[int, ...]:
 def _salted(paths: Paths, content: bytes) -> str:
     """Return what the probe prints for a file: tls.pem holds a secret, so that nothing unsalted of it may be kept."""
     return sha256(paths.slug.encode() + content).hexdigest()
+
+
+# --- who reaches it ---------------------------------------------------------------------------------------------------------
+
+_NOT_BUILT = "gateways that know the replicas of other machines can be planned and not made by this version"
+
+
+def _exposure(address: str) -> Literal["host", "private", "public"]:
+    ip = ip_address(address)
+    if ip.is_loopback:
+        return "host"
+    # 0.0.0.0 counts as private for Python; here it means every address, public ones too.
+    return "private" if ip.is_private and not ip.is_unspecified else "public"
+
+
+def _peer_details(values: Mapping[str, Tree]) -> Iterator[str]:
+    count, port = len(values["peers"]), values.get("peer_port")
+    others = "1 other machine" if count == 1 else f"{count} other machines"
+    where = f" on TCP {port}" if port else ""
+    yield f"also sends requests to the replicas of {others}, through their gateways{where}: TLS with certificates on both sides"
 
 
 # --- what differs -----------------------------------------------------------------------------------------------------------

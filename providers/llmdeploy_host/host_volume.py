@@ -1,9 +1,13 @@
-"""`host_volume`: where weights and caches lie. Encrypted with gocryptfs, file names too, or plain when asked for."""
+"""`host_volume`: where weights and caches lie. Encrypted with gocryptfs, file names too, or plain when asked for.
+
+A whole disk encrypted with LUKS2 can be planned and not made yet.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Annotated, Literal
 
@@ -13,8 +17,11 @@ from llmdeploy.sdk import (
     Drift,
     Identity,
     Input,
+    NotBuilt,
+    NotDiffed,
     OperationResult,
     Outputs,
+    PlannedChange,
     Prior,
     Problem,
     ProviderError,
@@ -41,15 +48,26 @@ CUSTODY_NAME = "volume.key"
 _MAX_KEY_BYTES = 1000
 _STATUS = SimpleNamespace(wrong_key=12, no_conf=74, not_empty=75, busy=76)
 
-Encryption = Literal["gocryptfs", "none"]
+Encryption = Literal["gocryptfs", "luks2", "none"]
+Unlock = Literal["auto", "tpm2", "operator", "kms"]
 
 
 class VolumeSpec(HostSpec):
-    """home: the stack's folder. key: reference to the key, None for one that llmdeploy makes and keeps with the operator."""
+    """home: the stack's folder. key: reference to the key, None for one that llmdeploy makes.
+
+    A key that llmdeploy makes is kept with the operator, or wrapped by `kms_key`, a key of a cloud's key service. Of LUKS2 only:
+    device: the disk. erase: serial numbers of disks whose content may be lost. unlock: what opens it after a restart. filesystem:
+    what is made on it.
+    """
 
     home: Annotated[Input[str], Replace("the volume lies in the stack's folder")]
     encryption: Annotated[Encryption, Replace("what is stored must be written anew to be encrypted otherwise")]
     key: SecretRef | None = None
+    kms_key: Input[str | None] = None
+    device: Annotated[Input[str | None], Replace("another disk holds another volume")] = None
+    erase: Annotated[tuple[str, ...], NotDiffed()] = ()
+    unlock: Unlock | None = None
+    filesystem: Annotated[Literal["ext4", "xfs"] | None, Replace("a file system cannot become another one")] = None
 
 
 class VolumeOutputs(Outputs):
@@ -69,8 +87,16 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
     def __init__(self) -> None:
         self.operations = {"inspect": self._inspect}
 
+    def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
+        """Decide as every type does, and say what happens to a disk."""
+        planned = super().plan(prior, values)
+        if planned.action == "no-op" or values["encryption"] != "luks2":
+            return planned
+        return replace(planned, details=tuple(_disk_details(values, fresh=planned.action != "update")))
+
     def create(self, ctx: Context, spec: VolumeSpec) -> VolumeOutputs:
         """Make the volume if it is not there, and unlock it."""
+        _check_built(spec)
         paths = Paths(ctx.run.slug)
         ctx.acked(paths.slug)
         if spec.encryption == "none":
@@ -82,6 +108,7 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
 
     def update(self, ctx: Context, prior: Prior, spec: VolumeSpec) -> VolumeOutputs:
         """Unlock it again; give it the new key when the reference changed."""
+        _check_built(spec)
         before = prior.spec_as(VolumeSpec)
         if spec.encryption == "none" or before.key == spec.key:
             return self.create(ctx, spec)
@@ -96,6 +123,7 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
     def delete(self, ctx: Context, prior: Prior) -> None:
         """Lock it, destroy its key, remove it."""
         spec = prior.spec_as(VolumeSpec)
+        _check_built(spec)
         try:
             self.script(ctx, spec, close_script(Paths(ctx.run.slug)))
         except CommandFailed as error:
@@ -123,9 +151,11 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         """How it lies on disk, who holds the key, and what that protects against."""
         if values.get("encryption") == "none":
             return Traits(at_rest="plain", notes=(_NOTE_PLAIN,))
-        if values.get("key") is None:
-            return Traits(at_rest="encrypted", custody="operator-file", notes=(_NOTE_GENERATED,))
-        return Traits(at_rest="encrypted", custody="reference")
+        if values.get("key") is not None:
+            return Traits(at_rest="encrypted", custody="reference")
+        if values.get("kms_key") is not None:
+            return Traits(at_rest="encrypted", custody="kms")
+        return Traits(at_rest="encrypted", custody="operator-file", notes=(_NOTE_GENERATED,))
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print whether it is made, mounted and answers."""
@@ -149,6 +179,8 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         del prior
         if values["encryption"] == "none":
             return ()
+        if values["encryption"] == "luks2" or values.get("kms_key") is not None:
+            return (Problem(_NOT_BUILT, _INSTEAD),)
         problems: list[Problem] = []
         if not has_unknown(values["host"]):
             host = Connection.model_validate(values["host"])
@@ -169,6 +201,8 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         return OperationResult({"state": state.removeprefix("volume: "), "path": prior.outputs.get("path")})
 
 
+_NOT_BUILT = "LUKS2 volumes, and keys wrapped by a key service, can be planned and not made by this version"
+_INSTEAD = "use storage: {encryption: gocryptfs} with a key reference"
 _NOTE_PLAIN = "storage is NOT encrypted: whoever reads the disk reads the weights and everything the engine caches"
 _NOTE_GENERATED = (
     "the volume's key lies in a 0600 file beside the stack file: that protects a disk that is lost, sold or copied without that "
@@ -206,6 +240,34 @@ def _values(paths: Paths) -> dict[str, object]:
         "scope": volume_scope(paths),
         "status": _STATUS,
     }
+
+
+def _check_built(spec: VolumeSpec) -> None:
+    if spec.encryption == "luks2" or spec.kms_key is not None:
+        raise NotBuilt(_NOT_BUILT, hint=_INSTEAD)
+
+
+_UNLOCK = {
+    "tpm2": "after a restart the machine's TPM 2.0 opens it by itself, as long as Secure Boot is as it was",
+    "operator": "after a restart it stays locked until `llmdeploy apply` sends the key over SSH, to memory only",
+    "kms": "after a restart the machine asks the key service for its key and opens it by itself",
+    "auto": "after a restart a TPM 2.0 opens it by itself, as long as Secure Boot is as it was; without one it stays locked "
+    "until `llmdeploy apply` sends the key over SSH, to memory only",
+}
+
+
+def _disk_details(values: Mapping[str, Tree], *, fresh: bool) -> Iterator[str]:
+    """Say what is made of the disk, what is never erased, and what opens it."""
+    device = values.get("device")
+    named = device if isinstance(device, str) else "its disk (known after apply)"
+    if fresh:
+        filesystem = values.get("filesystem") or "ext4"
+        yield f"formats {named} as LUKS2 (aes-xts-plain64, 512 bit, argon2id) with {filesystem}: what is on it is lost"
+        erase: list[str] = list(values.get("erase") or ())
+        listed = f" ({', '.join(erase)})" if erase else ""
+        yield f"refuses a disk that is mounted, or holds a known signature and has no serial number of storage.erase{listed}"
+    yield _UNLOCK[values.get("unlock") or "auto"]
+    yield "when it is removed its key slots and header are erased: nobody can read the disk any more, also not with the key"
 
 
 def _outputs(spec: VolumeSpec) -> VolumeOutputs:

@@ -6,10 +6,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final
+from urllib.parse import urlsplit
 
 from llmdeploy.sdk import (
     CommandFailed,
     Context,
+    DataFlow,
     Drift,
     Identity,
     Input,
@@ -63,15 +65,19 @@ _TOKEN_MAY_GO: Final = re.compile(r"(https://|http://(localhost|127(\.\d+){3}|\[
 class WeightsSpec(HostSpec):
     """volume: where it is mounted. user: who alone may read the files. manifest: what there is to be (a `Manifest`).
 
+    A model that no lock file pins can be planned before its files are known: then the manifest is unknown, and repository says
+    where they will come from.
+
     token: reference to what a server may ask for; where it cannot be resolved, the files are asked for without. pinned: the lock
     file names this manifest.
     """
 
     volume: Annotated[Input[str], ReplaceWith("the volume under it is replaced")]
     user: Input[str]
-    manifest: dict[str, Any]
+    manifest: Input[dict[str, Any]]
     token: Annotated[SecretRef | None, NotDiffed()] = None
     pinned: Annotated[bool, NotDiffed()] = False
+    repository: Annotated[str, NotDiffed()] = ""
 
     @property
     def files(self) -> Manifest:
@@ -135,24 +141,34 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
         change = super().plan(before, _content(values))
         if change.action == "no-op":
             return change
+        wanted = _manifest(values)
+        if wanted is None:
+            return replace(change, details=(f"downloads {_origin(values)}, each file verified by its SHA-256",))
         held = prior.spec["manifest"] if prior is not None and prior.exists and change.action == "update" else None
-        return replace(change, details=tuple(_details(Manifest.model_validate(values["manifest"]), held)))
+        return replace(change, details=tuple(_details(wanted, held)))
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """Everything follows from manifest and volume."""
         del identity
-        manifest = Manifest.model_validate(values["manifest"])
-        known: dict[str, Tree] = {"digest": manifest.digest, "size_bytes": manifest.size_bytes}
+        manifest, known = _manifest(values), dict[str, Tree]()
+        if manifest is not None:
+            known |= {"digest": manifest.digest, "size_bytes": manifest.size_bytes}
         return known if has_unknown(values["volume"]) else known | {"path": f"{values['volume']}/weights"}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Every file is verified by its digest; pinned is what the lock file names."""
-        files = Manifest.model_validate(values["manifest"]).files
+        """Every file is verified by its digest; pinned is what the lock file names; files come from the servers named."""
+        manifest = _manifest(values)
+        if manifest is None:
+            flow = DataFlow(what="weights", to=_HUB)
+            return Traits(in_transit="encrypted", data_flows=(flow,), pinned=False)
+        files = manifest.files
         encrypted = all((file.url or "https:").startswith("https:") for file in files)
         transit = "local" if not any(file.url for file in files) else "encrypted" if encrypted else "plain"
         pickles = ("the weights are Python pickles, which can run code when they are loaded",)
         notes = pickles if any(file.path.endswith(".bin") for file in files) else ()
-        return Traits(in_transit=transit, pinned=bool(values.get("pinned")), notes=notes)
+        servers = dict.fromkeys(urlsplit(file.url).hostname or "" for file in files if file.url)
+        flows = tuple(DataFlow(what="weights", to=server) for server in servers)
+        return Traits(in_transit=transit, data_flows=flows, pinned=bool(values.get("pinned")), notes=notes)
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print what differs from the receipt."""
@@ -171,7 +187,7 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """Before the first download: there is disk for all, and the server gives the files out."""
-        if prior is not None or has_unknown(values["host"]):
+        if prior is not None or has_unknown(values["host"]) or has_unknown(values["manifest"]):
             return ()
         volume = Paths.ROOTS[0] if has_unknown(values["volume"]) else values["volume"]
         spec = WeightsSpec.model_validate({**values, "volume": volume, "user": ""})
@@ -272,8 +288,23 @@ def _curl_config(run: Run, spec: WeightsSpec) -> bytes:
     return b'header = "Authorization: Bearer ' + escaped + b'"\n'
 
 
+_HUB: Final = "the model's hub"
+
+
+def _manifest(values: Mapping[str, Tree]) -> Manifest | None:
+    """Return the manifest, or None when it is known after apply only."""
+    tree = values["manifest"]
+    return None if has_unknown(tree) else Manifest.model_validate(tree)
+
+
+def _origin(values: Mapping[str, Tree]) -> str:
+    return f"the files of {values.get('repository') or 'the model'} (known after `llmdeploy lock`)"
+
+
 def _content(values: Mapping[str, Tree]) -> Mapping[str, Tree]:
-    manifest = Manifest.model_validate(values["manifest"])
+    manifest = _manifest(values)
+    if manifest is None:
+        return values
     files: dict[str, Tree] = {file.path: f"{file.sha256} ({file.size_bytes} bytes)" for file in manifest.files}
     return {**values, "manifest": {"revision": manifest.revision, "files": files}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -11,9 +12,12 @@ from pydantic import Field
 from llmdeploy.sdk import (
     Context,
     Drift,
+    Input,
     ManagedType,
+    NotBuilt,
     Outputs,
     Prior,
+    Problem,
     ProviderError,
     ReadResult,
     Run,
@@ -28,15 +32,21 @@ from llmdeploy.sdk import (
 KEY = "ca.key"
 """Name of its key in custody."""
 
+_NOT_BUILT = "a CA whose key is wrapped by a key service can be planned and not made by this version"
+
 # Certificates that it issues end with it, and clients need the new one: so it is replaced long before.
 RENEW_DAYS = 90
 
 
 class TlsCaSpec(Spec):
-    """common_name: what the certificate is called. days: how long it is valid; a new one is made when 90 days are left."""
+    """common_name: what the certificate is called. days: how long it is valid; a new one is made when 90 days are left.
+
+    kms_key: the key of a cloud's key service that wraps the CA's key; None: the CA's key lies in a file of the operator.
+    """
 
     common_name: Annotated[str, Field(min_length=1)]
     days: Annotated[int, Field(ge=365, le=7300)] = 3650
+    kms_key: Input[str | None] = None
 
 
 class TlsCaOutputs(Outputs):
@@ -60,7 +70,8 @@ class TlsCa(ManagedType[TlsCaSpec, TlsCaOutputs]):
 
     def traits(self, values: Tree) -> Traits:
         """Return where its key lies, and what that protects against."""
-        del values
+        if values.get("kms_key") is not None:
+            return Traits(custody="kms")
         return Traits(
             custody="operator-file",
             notes=(
@@ -69,9 +80,17 @@ class TlsCa(ManagedType[TlsCaSpec, TlsCaOutputs]):
             ),
         )
 
+    def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
+        """A key service is not asked yet."""
+        del run, prior
+        return (Problem(_NOT_BUILT),) if values.get("kms_key") is not None else ()
+
     def create(self, ctx: Context, spec: TlsCaSpec) -> TlsCaOutputs:
         """Make key and certificate. A repeated call makes both anew: nothing was signed before it returned."""
         from . import _x509
+
+        if spec.kms_key is not None:
+            raise NotBuilt(_NOT_BUILT)
 
         issued = _x509.issue_ca(spec.common_name, spec.days)
         ctx.acked(KEY)

@@ -386,7 +386,7 @@ def test_completion_of_a_verb_imports_no_verb(tmp_path: Path) -> None:
         ("llmdeploy plan --de", {"--detailed-exitcode", "--destroy"}),
         ("llmdeploy keys ro", {"rotate"}),
         ("llmdeploy state ", {"list", "show", "pull", "rm", "unlock"}),
-        ("llmdeploy plan --format ", {"human", "json", "markdown"}),
+        ("llmdeploy plan --format ", {"human", "json", "markdown", "html"}),
     ],
 )
 def test_completion_inside_a_verb(tmp_path: Path, words: str, found: set[str]) -> None:

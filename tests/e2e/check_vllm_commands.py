@@ -1,6 +1,7 @@
 """Builds the engine's own configuration from command lines; runs with the interpreter of an installed engine.
 
-Reads `{name: arguments}` as JSON; prints `{commands: {name: what vLLM made of it}, unknown_environment: []}`.
+Reads `{name: arguments}` as JSON; prints `{commands: {name: what vLLM made of it}, unknown_environment: []}`. Commands for GPUs,
+whose names begin with `cuda`, are parsed only: the whole configuration is made where the GPUs are.
 """
 
 from __future__ import annotations
@@ -16,6 +17,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 dump_vllm_flags: Any = importlib.import_module("dump_vllm_flags")
+
+
+def parse(parser: Any, arguments: list[str]) -> dict[str, Any]:
+    """Return what the parser made of the arguments, or the error with which it refused them."""
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed = parser.parse_args(arguments)
+            dump_vllm_flags.parser_module().validate_parsed_serve_args(parsed)
+    except SystemExit:
+        return {"error": errors.getvalue()[-2000:]}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    found: dict[str, Any] = parsed.__dict__
+    return {name: value for name, value in found.items() if isinstance(value, (str, int, float, list, type(None)))}
 
 
 def build(parser: Any, arguments: list[str]) -> dict[str, Any]:
@@ -56,7 +72,8 @@ def build(parser: Any, arguments: list[str]) -> dict[str, Any]:
 def main() -> None:
     """Check every command of standard input."""
     parser = dump_vllm_flags.make_parser()
-    commands = {name: build(parser, arguments) for name, arguments in json.load(sys.stdin).items()}
+    asked = json.load(sys.stdin).items()
+    commands = {name: (parse if name.startswith("cuda") else build)(parser, arguments) for name, arguments in asked}
     known: Any = importlib.import_module("vllm.envs").environment_variables
     unknown = sorted(name for name in os.environ if name.startswith("VLLM_") and name not in known)
     print(json.dumps({"commands": commands, "unknown_environment": unknown}))

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from llmdeploy.catalog import tiny_random
+from llmdeploy.manifest import ModelFacts
+from llmdeploy.serving import KvRequest
 from llmdeploy.serving.vllm import VLLM
 from tests.e2e.support import ask_engine, filled, write_tiny_model
-from tests.serving.cases import CASES
+from tests.serving.cases import CASES, CUDA_CASES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -33,6 +35,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     env: dict[str, str] = {}
     for name, case in CASES.items():
         commands[name], env = filled(VLLM.render(case), models[""], folder)
+    for name, case in CUDA_CASES.items():
+        process = VLLM.render(case)
+        commands[name] = [part.replace("{weights}", str(models[""])) for part in process.argv[2:]]
+        env |= {variable: value for variable, value in process.env.items() if variable.startswith("VLLM_") and "{" not in value}
     for name in ("awq", "float32"):
         commands[name], env = filled(VLLM.render(CASES["tiny"]), models[name], folder)
     commands["deprecated"] = [*commands["tiny"], "--swap-space", "4"]
@@ -65,10 +71,37 @@ def test_the_engine_takes_the_command_and_means_the_same(built: dict[str, Any], 
 
 def test_the_sizing_counts_as_the_engine_does(built: dict[str, Any]) -> None:
     config = json.loads(tiny_random.files()["config.json"])
-    for name in ("tiny", "float32", "awq"):
-        made = built["commands"][name]
-        assert made["dtype_bytes"] == VLLM.kv_dtype_bytes(config, "auto")
-        assert made["block_size"] == VLLM.kv_block_tokens(config, "cpu")
+    settings = {"tiny": {}, "float32": OLD_FLOAT, "awq": {"quantization_config": AWQ}}
+    for name, changed in settings.items():
+        model, made = ModelFacts("tiny", {**config, **changed}), built["commands"][name]
+        quantization = VLLM.quantize(model, "auto", None)
+        assert made["dtype_bytes"] == quantization.kv_bytes
+        assert made["block_size"] == VLLM.kv_layout(model, KvRequest(4096, 2048, quantization.kv_bytes)).block_tokens
+
+
+@pytest.mark.parametrize("name", CUDA_CASES)
+def test_commands_for_gpus_are_parsed_as_they_are_meant(built: dict[str, Any], name: str) -> None:
+    case, made = CUDA_CASES[name], built["commands"][name]
+    assert "error" not in made, made["error"]
+    wanted = {
+        "model_tag": built["models"][""],
+        "served_model_name": [case.served_name],
+        "max_model_len": case.context,
+        "max_num_seqs": case.concurrency,
+        "kv_cache_memory_bytes": case.kv_cache_bytes,
+        "tensor_parallel_size": case.parallel.tensor,
+        "pipeline_parallel_size": case.parallel.pipeline,
+        "nnodes": case.parallel.machines,
+        "node_rank": case.rank,
+        "headless": case.rank > 0,
+        "distributed_executor_backend": "uni" if case.parallel.gpus == 1 else "mp",
+        "quantization": case.quantization.flag or None if case.quantization else None,
+        "enforce_eager": False,
+        "trust_remote_code": False,
+        "enable_log_requests": False,
+        "api_key": None,
+    }
+    assert {option: made[option] for option in wanted} == wanted
 
 
 def test_a_quantized_checkpoint_is_recognized(built: dict[str, Any]) -> None:

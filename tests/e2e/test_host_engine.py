@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,9 +20,12 @@ from typing import Any
 
 import pytest
 
-from llmdeploy.sdk import CommandFailed, Context, Identity, Prior, ReadRequest, Run
-from llmdeploy.serving import RenderRequest
+from llmdeploy.catalog import tiny_random
+from llmdeploy.manifest import ModelFacts
+from llmdeploy.sdk import CommandFailed, Context, Identity, Prior, ProcessSpec, ReadRequest, Run
+from llmdeploy.serving import KvRequest, RenderRequest
 from llmdeploy.serving.vllm import VLLM
+from llmdeploy.state.model import Entry, State
 from llmdeploy_host import _service, host_engine, host_home, host_supervisor
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._host_type import locked, refresh_hosts
@@ -38,6 +42,7 @@ HOST = Connection()
 CANARY = "canaryOfTheOperator0123456789"
 PROMPT = "canaryOfAPrompt0123456789"
 TCP_LISTEN = "0A"
+KV_BYTES = 2**25
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -94,6 +99,23 @@ class Machine:
         return [int(pid) for stat, pid in rows if not stat.startswith("Z")]
 
 
+def rendered(served_name: str, *, context: int, concurrency: int) -> ProcessSpec:
+    """Return the process of the tiny model, with the size of its KV cache as it is predicted."""
+    model = ModelFacts("tiny-random", json.loads(tiny_random.files()["config.json"]))
+    request = KvRequest(context, VLLM.batched_tokens(concurrency, "cpu", None))
+    tokens = VLLM.kv_layout(model, request).tokens(KV_BYTES)
+    return VLLM.render(
+        RenderRequest(
+            served_name,
+            context=context,
+            concurrency=concurrency,
+            kv_cache_bytes=KV_BYTES,
+            kv_cache_tokens=tokens,
+            weight_bytes=2**23,
+        )
+    )
+
+
 def until(condition: Callable[[], bool], timeout_s: float = 240) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -122,7 +144,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         weights=str(volume / "weights"),
         weights_digest="of the tests",
         volume=str(volume),
-        process=VLLM.render(RenderRequest("tiny-random", context=2048, concurrency=4, kv_cache_bytes=2**25, weight_bytes=2**23)),
+        process=rendered("tiny-random", context=2048, concurrency=4),
         user=home.user,
         supervisor=supervisor.kind,
     )
@@ -151,7 +173,46 @@ def test_what_was_predicted_came_true(machine: Machine) -> None:
     assert {name: machine.outputs.tree()[name] for name in predicted} == predicted
     assert "socket" in predicted
     assert machine.drift() == ()
-    assert machine.inspect()["state"] == "ready"
+    told = machine.inspect()
+    assert told["state"] == "ready"
+    tokens = machine.spec.process.kv_cache_tokens
+    assert tokens > 0
+    figures = (machine.outputs.kv_cache_tokens, told["kv_cache_tokens"], told["predicted_kv_cache_tokens"])
+    assert figures == (tokens, tokens, tokens), "the engine has exactly the KV cache that was predicted"
+    assert (told["healthy"], told["notes"]) == (True, [])
+
+
+@pytest.mark.parametrize(("promised", "code", "word"), [(1.0, 0, ""), (1.2, 1, "16.7 % less"), (0.8, 0, "25.0 % more")])
+def test_status_tells_a_kv_cache_that_is_not_the_promised_one(machine: Machine, promised: float, code: int, word: str) -> None:
+    assert machine.outputs
+    reported = machine.spec.process.kv_cache_tokens
+    predicted = int(reported * promised)
+    state = machine.run.folder / ".llmdeploy" / "state.json"
+    state.parent.mkdir(exist_ok=True)
+    process = machine.spec.process.model_copy(update={"kv_cache_tokens": predicted})
+    spec = machine.spec.model_copy(update={"process": process}).model_dump(mode="json")
+    entry = Entry(
+        address="host_engine.0", type="host_engine", provider="local", id="engine", spec=spec, outputs=machine.outputs.tree()
+    )  # fmt: skip
+    lineage = machine.run.identity.lineage
+    assert lineage
+    state.write_text(State(lineage, "enginetest", 1, {entry.address: entry}).to_json("0.1.0"))
+    command = [sys.executable, "-m", "llmdeploy", "status", "--format"]
+    asked = [
+        subprocess.run([*command, form], cwd=machine.run.folder, capture_output=True, text=True, check=False)
+        for form in ("human", "json")
+    ]
+    state.unlink()
+    assert [one.returncode for one in asked] == [code, code], asked
+    told = json.loads(asked[1].stdout)
+    (row,) = told["resources"]
+    assert (told["healthy"], row["state"]) == (code == 0, "ready")
+    assert (row["details"]["kv_cache_tokens"], row["details"]["predicted_kv_cache_tokens"]) == (reported, predicted)
+    shown = " ".join(asked[0].stdout.split())
+    assert f"kv_cache_tokens: {reported}, predicted_kv_cache_tokens: {predicted}" in shown
+    sentence = f"the engine reports {reported:,} tokens of KV cache, the plan predicted {predicted:,} ({word})"
+    assert (sentence in shown) is bool(word)
+    assert [note.startswith(sentence) for note in row["notes"]] == [True] * bool(word)
 
 
 def test_chat_and_stream(machine: Machine) -> None:
@@ -233,7 +294,7 @@ def test_a_stopped_engine_is_drift_and_is_repaired(machine: Machine) -> None:
 
 
 def test_a_changed_wish_restarts_it_in_place(machine: Machine) -> None:
-    process = VLLM.render(RenderRequest("renamed", context=1024, concurrency=2, kv_cache_bytes=2**25, weight_bytes=2**23))
+    process = rendered("renamed", context=1024, concurrency=2)
     wanted = machine.spec.model_copy(update={"process": process})
     change = host_engine.RESOURCE.plan(machine.prior(), wanted.tree())
     assert change.action == "update"

@@ -60,6 +60,14 @@ def test_a_second_plan_has_no_changes(laptop: Laptop) -> None:
     assert "No changes." in printed
 
 
+def test_the_engine_has_the_kv_cache_that_the_plan_predicted(laptop: Laptop) -> None:
+    predicted = laptop.json("plan")["sizing"]["kv_cache"]["tokens"]
+    told = {one["address"]: one for one in laptop.json("status")["resources"]}["host_engine.local"]
+    assert predicted > 0
+    assert (told["details"]["kv_cache_tokens"], told["details"]["predicted_kv_cache_tokens"]) == (predicted, predicted)
+    assert told["notes"] == []
+
+
 def test_openai_client_and_the_log_agree_on_tokens(laptop: Laptop) -> None:
     client = laptop.openai()
     assert [model.id for model in client.models.list()] == ["tiny-random"]

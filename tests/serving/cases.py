@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from llmdeploy.serving import RenderRequest
+from typing import Any
+
+from llmdeploy.serving import Parallel, Quantization, RenderRequest
+from tests.serving.gpus import A100, B200, GIB, H100, L4, T4
 
 MIB = 2**20
 
@@ -22,7 +25,6 @@ CASES = {
             "custom-histogram-buckets": {"request_latency": [0.1, 1.0]},
             "default-chat-template-kwargs": {"enable_thinking": False},
             "disable-cascade-attn": True,
-            "disable-sliding-window": True,
             "enable-auto-tool-choice": True,
             "enable-chunked-prefill": True,
             "enable-prefix-caching": False,
@@ -56,4 +58,28 @@ CASES = {
             "watermark": 0.01,
         },
     ),
+}
+
+BF16 = Quantization("bf16", "published", 2.0, 2.0, 2, "bf16", native=True)
+FP16 = Quantization("fp16", "published", 2.0, 2.0, 2, "fp16", native=True)
+FP8_AT_LOAD = Quantization("fp8_per_tensor", "load", 1.0, 2.0, 2, "fp8", native=True, flag="fp8_per_tensor")
+FP8_VARIANT = Quantization("fp8", "variant", 1.0, 2.0, 2, "fp8", native=True, repository="org/m-fp8")
+NVFP4 = Quantization("nvfp4", "published", 0.5625, 2.0, 2, "fp4", native=True)
+
+
+def _cuda(name: str, **fields: Any) -> RenderRequest:
+    given: dict[str, Any] = {"context": 8192, "concurrency": 32, "kv_cache_bytes": 8 * GIB, "weight_bytes": 16 * GIB, **fields}
+    return RenderRequest(name, device="cuda", **given)
+
+
+WIDE = Parallel(tensor=4, pipeline=2, machines=2)
+
+CUDA_CASES = {
+    "cuda-one-gpu": _cuda("llama-3.1-8b", gpu=L4, quantization=BF16, kv_cache_tokens=65536),
+    "cuda-old-gpu": _cuda("m", gpu=T4, quantization=FP16, concurrency=2, weight_bytes=8 * GIB),
+    "cuda-made-at-load": _cuda("m", gpu=H100, quantization=FP8_AT_LOAD, batched_tokens=8192),
+    "cuda-four-gpus": _cuda("llama-3.3-70b", gpu=A100, quantization=FP8_VARIANT, parallel=Parallel(tensor=4)),
+    "cuda-many-requests": _cuda("m", gpu=B200, quantization=NVFP4, concurrency=20000),
+    "cuda-first-machine": _cuda("llama-3.1-405b", gpu=H100, quantization=BF16, parallel=WIDE, weight_bytes=95 * GIB),
+    "cuda-second-machine": _cuda("llama-3.1-405b", gpu=H100, quantization=BF16, parallel=WIDE, weight_bytes=95 * GIB, rank=1),
 }

@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 
 from llmdeploy.errors import NotBuilt, StackError
+from llmdeploy.machine import Gpu
 from llmdeploy.serving import RenderRequest, engine, engine_names
 from llmdeploy.serving.vllm import VLLM
 from llmdeploy.serving.vllm_args import TUNABLE
-from tests.serving.cases import CASES
+from tests.serving.cases import CASES, CUDA_CASES
+from tests.serving.gpus import A100, B200, H100, L4, T4
 
 GOLDEN = Path(__file__).resolve().parent.parent / "golden" / "serving"
 
-LLAMA = {"num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "hidden_size": 256}
+ALL_CASES = {**CASES, **CUDA_CASES}
 
 
 def request(**args: Any) -> RenderRequest:
@@ -28,9 +30,9 @@ def test_registry_names_what_it_has() -> None:
         engine("vlm")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ALL_CASES)
 def test_rendered_process(name: str) -> None:
-    text = VLLM.render(CASES[name]).model_dump_json(indent=1) + "\n"
+    text = VLLM.render(ALL_CASES[name]).model_dump_json(indent=1) + "\n"
     path = GOLDEN / f"{name}.json"
     if os.environ.get("LLMDEPLOY_UPDATE_GOLDEN") == "1":
         path.write_text(text)
@@ -53,6 +55,8 @@ def test_every_option_of_the_engine_is_either_free_or_refused_with_a_reason() ->
     [
         ("api-key", "x", "belong to the gateway"),
         ("max-model-len", 5, "llmdeploy sets it itself"),
+        ("disable-sliding-window", True, "memory that the sizing does not count"),
+        ("tensor-parallel-size", 2, "the sizing decides"),
         ("trust-remote-code", True, "loads code"),
         ("middleware", "os.system", "loads code"),
         ("allowed-local-media-path", "/", "reads files"),
@@ -96,11 +100,63 @@ def test_a_batch_holds_a_token_of_every_request() -> None:
         VLLM.render(request(**{"max-num-batched-tokens": 4}))
 
 
-def test_gpus_are_not_built_yet() -> None:
-    with pytest.raises(NotBuilt):
-        VLLM.render(RenderRequest("m", 1, 1, 1, 1, device="cuda"))
-    with pytest.raises(NotBuilt):
+def value_of(argv: tuple[str, ...], option: str) -> str:
+    return argv[argv.index(option) + 1]
+
+
+def test_a_gpu_serves_with_graphs_and_without_what_only_the_cpu_needs() -> None:
+    process = VLLM.render(CUDA_CASES["cuda-one-gpu"])
+    assert process.argv[:3] == ("vllm", "serve", "{weights}")
+    assert not {"--enforce-eager", "--quantization", "--tensor-parallel-size", "--nnodes"} & set(process.argv)
+    assert value_of(process.argv, "--distributed-executor-backend") == "uni"
+    assert value_of(process.argv, "--dtype") == "bfloat16"
+    assert not {"TORCHDYNAMO_DISABLE", "OMP_NUM_THREADS", "VLLM_CPU_OMP_THREADS_BIND"} & set(process.env)
+    assert (process.kv_cache_tokens, process.kv_cache_metric) == (65536, "vllm:cache_config_info{kv_cache_size_tokens}")
+
+
+def test_what_is_made_at_load_is_asked_for_and_nothing_else() -> None:
+    assert value_of(VLLM.render(CUDA_CASES["cuda-made-at-load"]).argv, "--quantization") == "fp8_per_tensor"
+    assert "--quantization" not in VLLM.render(CUDA_CASES["cuda-four-gpus"]).argv
+
+
+def test_an_old_gpu_serves_float16() -> None:
+    assert value_of(VLLM.render(CUDA_CASES["cuda-old-gpu"]).argv, "--dtype") == "float16"
+
+
+def test_only_the_first_machine_of_a_replica_answers() -> None:
+    head, other = (VLLM.render(CUDA_CASES[name]) for name in ("cuda-first-machine", "cuda-second-machine"))
+    assert ("--headless" in head.argv, "--uds" in head.argv) == (False, True)
+    assert ("--headless" in other.argv, "--uds" in other.argv) == (True, False)
+    assert [value_of(process.argv, "--node-rank") for process in (head, other)] == ["0", "1"]
+    assert {value_of(process.argv, "--master-addr") for process in (head, other)} == {"{head}"}
+    assert head.env["VLLM_HOST_IP"] == "{head}"
+
+
+def test_every_device_of_the_same_stack_hides_content_and_stays_offline() -> None:
+    for case in ALL_CASES.values():
+        process = VLLM.render(case)
+        wanted = {"--no-enable-log-requests", "--no-trust-remote-code", "--disable-fastapi-docs", "--disable-uvicorn-access-log"}
+        assert wanted <= set(process.argv)
+        assert process.env["HF_HUB_OFFLINE"] == process.env["VLLM_NO_USAGE_STATS"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "tokens"), [(T4, 2048), (L4, 2048), (A100, 2048), (H100, 8192), (B200, 16384), (None, 2048)], ids=str
+)
+def test_tokens_of_one_step_are_those_of_the_engines_own_default(gpu: Gpu | None, tokens: int) -> None:
+    assert VLLM.batched_tokens(8, "cuda" if gpu else "cpu", gpu) == tokens
+    assert VLLM.batched_tokens(50_000, "cuda" if gpu else "cpu", gpu) == 50_000
+
+
+def test_on_gpus_the_engine_is_a_container() -> None:
+    assert VLLM.image("0.32.0") == "vllm/vllm-openai:v0.32.0"
+    with pytest.raises(StackError, match=r"engine.version.*0\.31\.0"):
+        VLLM.image("0.31.0")
+    with pytest.raises(NotBuilt, match="container"):
         VLLM.requirements(VLLM.default_version, "cuda")
+    with pytest.raises(NotBuilt):
+        VLLM.overhead_bytes("cuda")
+    assert VLLM.runtime_disk_bytes("cuda") > VLLM.runtime_disk_bytes("cpu") > 10**9
 
 
 def test_requirements_name_every_package_exactly() -> None:
@@ -110,66 +166,3 @@ def test_requirements_name_every_package_exactly() -> None:
     assert all(line.count("==") == 1 for line in lines)
     with pytest.raises(StackError, match=r"engine.version.*0\.31\.0"):
         VLLM.requirements("0.31.0", "cpu")
-
-
-# --- the memory rules; figures of DESIGN's fact sheet, read back from the running engine ---------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("config", "bytes_per_token"),
-    [
-        (LLAMA, 2 * 4 * 2 * 64 * 2),
-        ({k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}, 2 * 4 * 4 * 64 * 2),
-        ({"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 256}, 2 * 2 * 4 * 64 * 2),
-        ({"n_layer": 2, "n_head": 4, "n_embd": 256}, 2 * 2 * 4 * 64 * 2),
-        # Qwen3-32B: hidden_size / heads would be 80
-        (
-            {"num_hidden_layers": 64, "num_attention_heads": 64, "num_key_value_heads": 8, "head_dim": 128, "hidden_size": 5120},
-            262_144,
-        ),
-        ({"text_config": LLAMA, "hidden_size": 1}, 2 * 4 * 2 * 64 * 2),
-        # DeepSeek V3
-        ({"num_hidden_layers": 61, "num_attention_heads": 128, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 70_272),
-    ],
-)
-def test_kv_bytes_per_token(config: dict[str, Any], bytes_per_token: int) -> None:
-    assert VLLM.kv_bytes_per_token(config, 2) == bytes_per_token
-
-
-def test_a_config_without_layers_is_an_error() -> None:
-    with pytest.raises(StackError, match="no num_hidden_layers or n_layer"):
-        VLLM.kv_bytes_per_token({"hidden_size": 3}, 2)
-
-
-def test_blocks_are_those_of_the_cpu_backend() -> None:
-    assert VLLM.kv_block_tokens(LLAMA, "cpu") == 128
-    assert VLLM.kv_block_tokens({"kv_lora_rank": 512}, "cpu") == 16
-
-
-# --- quantization on CPU -------------------------------------------------------------------------------------------------------
-
-
-def quantized(method: str) -> dict[str, Any]:
-    return {**LLAMA, "quantization_config": {"quant_method": method}}
-
-
-@pytest.mark.parametrize(
-    ("config", "quant", "words"),
-    [
-        (LLAMA, "auto", ""),
-        (LLAMA, "bf16", ""),
-        (quantized("awq"), "auto", ""),
-        (quantized("gptq"), "gptq", ""),
-        (quantized("compressed-tensors"), "int8", ""),
-        (quantized("fp8"), "auto", 'quantized with "fp8", which cannot be served as auto'),
-        (quantized("awq"), "bf16", 'quantized with "awq", which cannot be served as bf16'),
-        (LLAMA, "fp8", "no kernels for fp8"),
-        (LLAMA, "nvfp4", "no kernels for nvfp4"),
-        (LLAMA, "awq", "is not quantized: vLLM does not make awq at load"),
-        (quantized("gptq"), "awq", 'is quantized with "gptq": vLLM does not make awq'),
-    ],
-)
-def test_quantization(config: dict[str, Any], quant: str, words: str) -> None:
-    findings = VLLM.check_model(config, quant, "cpu")
-    assert [words in finding.summary for finding in findings] == [True] * bool(words)
-    assert all(finding.path == "model.quant" and finding.hint for finding in findings)

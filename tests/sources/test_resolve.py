@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from llmdeploy import pins
-from llmdeploy.catalog import tiny_random
+from llmdeploy.catalog import Catalog, tiny_random
 from llmdeploy.errors import LlmdeployError, NotBuilt, StackError
 from llmdeploy.pins import PinnedModel
 from llmdeploy.sources import ResolvedModel, generated_files, resolve_model
@@ -40,6 +40,7 @@ def resolve(
     environ = {"HF_ENDPOINT": server.endpoint} if server else {"HF_ENDPOINT": "http://127.0.0.1:1"}
     return resolve_model(
         model_id,
+        catalog=Catalog.load(None),
         revision=revision,
         variant=variant,
         environ=environ,

@@ -140,7 +140,6 @@ PROVIDER = [
     provider("two providers", "{local: {}, rack: {}}", "must hold exactly one provider, not 2"),
     provider("provider as text", "local", "write {local: {}}"),
     provider("unknown provider", "{loca: {}}", 'unknown provider "loca" (did you mean "local"?)'),
-    provider("provider of a later version", "{aws: {}}", 'provider "aws" is valid but not part of this version'),
     provider("provider with empty body", "{local: }", "write local: {}"),
     provider("local with a key", "{local: {path: /x}}", 'provider.local: unknown key "path"'),
     provider("rack misspelt", "{rack: {machines: [{adress: x}]}}", 'unknown key "adress" (did you mean "address"?)'),

@@ -29,3 +29,9 @@ def test_is_told_with_its_line(bad: Bad, tmp_path: Path) -> None:
     assert not [word for word in JARGON if word in str(raised.value)]
     assert not [word for word in SECRETS if word in str(raised.value)]
     assert [path.name for path in tmp_path.iterdir()] == ["stack.yaml"]
+
+
+def test_a_provider_of_the_contract_that_is_not_installed_is_told_so(tmp_path: Path) -> None:
+    text = "version: 1\nname: x\nmodel: {id: tiny-random}\nprovider: {aws: {}}\n"
+    with pytest.raises(StackError, match=r'stack.yaml:4:\d+: error: .*provider "aws" is valid but not part of this version'):
+        load_text(tmp_path, text)

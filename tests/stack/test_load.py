@@ -121,7 +121,7 @@ def test_every_error_at_once_in_order(tmp_path: Path) -> None:
         load_text(tmp_path, (GOLDEN / "many_errors.yaml").read_bytes())
     text = str(raised.value).replace(f"{tmp_path}/", "") + "\n"
     golden = GOLDEN / "many_errors.txt"
-    if os.environ.get("UPDATE_GOLDEN") == "1":
+    if os.environ.get("LLMDEPLOY_UPDATE_GOLDEN") == "1":
         golden.write_text(text)
     assert text == golden.read_text()
     places = [finding.place for finding in raised.value.diagnostics if isinstance(finding, Diagnostic) and finding.place]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from llmdeploy.catalog import HostedModel
 from llmdeploy.change import Change, Drift, FieldChange
+from llmdeploy.cost import Accounts, Fleet, document, with_prior
 from llmdeploy.identity import Identity
 from llmdeploy.plan import Plan
 from llmdeploy.policy import Finding
 from llmdeploy.prices import CostLine
-from llmdeploy.resource import UNKNOWN, Group, Ref, Resource
+from llmdeploy.resource import UNKNOWN, Group, Ref, Resource, Tree
 from llmdeploy.traits import Traits
 
 CREATED_AT = "2026-01-02T03:04:05+00:00"
@@ -80,7 +83,7 @@ def fresh() -> Plan:
         resources=resources,
         outputs={"endpoint": "https://localhost:8443", "keys": {"me": {"file": Ref("api_key.me", "file")}}},
         summary={"Sizing": ("weights: 4.9 MiB", "memory: 1.8 GiB"), "Compliance": ("no profile",)},
-        cost=(CostLine("g6e.xlarge", 2, 3.5, "catalogue"), CostLine("traffic", 1, None, "")),
+        cost=(CostLine("g6e.xlarge", 2, "hour", 1.75, source="catalogue"), CostLine("traffic", 100, "GB", None, "month")),
         warnings=("the key lies beside the data", "no `keys:` in the stack file"),
     )
 
@@ -192,5 +195,130 @@ def drifted() -> Plan:
     return replace(_plan((gone, same, other)), mode="refresh-only")
 
 
-ALL = (fresh, changed, destroyed, eventful, drifted)
+def priced() -> Plan:
+    """One machine more than there is, with its size, its bill, and what hosted APIs take."""
+    economics = with_prior(document(ACCOUNTS), PRIOR_COST)
+    return replace(fresh(), cost=ACCOUNTS.lines, prior_cost=PRIOR_COST, sizing=SIZING, economics=economics, warnings=())
+
+
+def hosted(name: str, input: float, cached: float | None, output: float, ends: str = "") -> HostedModel:
+    """Return a hosted model; prices in USD per million tokens."""
+    return HostedModel(name, "somebody", input, cached, output, "a price list", "2026-11-20", "seen", ends)
+
+
+def machine_line(count: int) -> CostLine:
+    """Return the line of `count` rented machines."""
+    return CostLine("g6e.12xlarge", count, "hour", 10.49264, "hour", "price list, 2026-07-20", "seen", "on demand")
+
+
+_DISK = CostLine("gp3 disk", 1200, "GB-month", 0.08, "month", "price list, 2026-07-20", "derived")
+_FRONT = CostLine("network load balancer", 1, "hour", 0.0225, "hour", "from memory", "unverified")
+_SECRETS = CostLine("secret", 3, "secret", 0.40, "month", "from memory", "unverified")
+_KEY = CostLine("encryption key", 1, "key", 1.0, "month", "from memory", "unverified")
+_LOGS = CostLine("log storage", 0.5, "GB-month", 0.03, "month", "from memory", "unverified", "2 KB per request")
+_WEIGHTS = CostLine("weights over the NAT gateway", 282, "GB", 0.045, "once", "from memory", "unverified")
+_TRAFFIC = CostLine("traffic between zones", 120, "GB", None, "month", "no price zone.gb")
+PRIOR_COST = (machine_line(1), _FRONT)
+ACCOUNTS = Accounts(
+    lines=(machine_line(2), _DISK, _FRONT, _SECRETS, _KEY, _LOGS, _WEIGHTS, _TRAFFIC),
+    machines=(machine_line(2), _DISK, _WEIGHTS),
+    shared=(_FRONT, _SECRETS, _KEY),
+    fleet=Fleet(replicas=2, machines=2, prefill_tokens_per_s=9_000, decode_tokens_per_s=900),
+    against=(
+        hosted("claude-sonnet-4.6", 3.0, 0.3, 15.0),
+        hosted("gpt-5", 1.25, 0.125, 10.0, "2026-12-11"),
+        hosted("llama-3.3-70b-turbo", 1.04, None, 1.04),
+    ),
+    stale=("prices of machines are of 2026-07-20, 166 days old",),
+)
+_RANGE = {"planning": 900.0, "bound": 1400.0}
+SIZING: Mapping[str, Tree] = {
+    "fits": True,
+    "reason": "",
+    "model": {
+        "id": "llama-3.3-70b-instruct",
+        "repository": "meta-llama/Llama-3.3-70B-Instruct",
+        "license": "llama3.3",
+        "commercial": True,
+        "gated": True,
+        "parameters": 70_553_706_496,
+        "active_parameters": 70_553_706_496,
+        "confidence": "seen",
+    },
+    "quantization": {
+        "name": "bf16",
+        "made": "published",
+        "repository": "meta-llama/Llama-3.3-70B-Instruct",
+        "compute": "bf16",
+        "native": True,
+        "notes": [],
+    },
+    "gpu": "l40s",
+    "machine": "g6e.12xlarge",
+    "machines": 2,
+    "replicas": 2,
+    "machines_per_replica": 1,
+    "gpus_per_replica": 4,
+    "tensor_parallel": 4,
+    "pipeline_parallel": 1,
+    "context": 8192,
+    "concurrency": 8,
+    "batched_tokens": 2048,
+    "memory": {
+        "total_bytes": 47_999_614_976,
+        "usable_bytes": 44_159_645_777,
+        "weights_bytes": 35_276_853_248,
+        "kv_cache_bytes": 6_200_000_512,
+        "kv_needed_bytes": 5_368_709_120,
+        "overhead_bytes": 2_682_792_017,
+        "free_bytes": 0,
+    },
+    "kv_cache": {"tokens": 75_680, "requests": 9, "block_tokens": 16, "token_bytes": 327_680},
+    "disk_bytes": 161_107_412_992,
+    "throughput": {
+        "prediction": True,
+        "decode_tokens_per_s": _RANGE,
+        "request_tokens_per_s": {"planning": 12.0, "bound": 19.0},
+        "prefill_tokens_per_s": {"planning": 9000.0, "bound": 18000.0},
+        "time_to_first_token_s": {"planning": 0.9, "bound": 0.45},
+    },
+    "explanation": ["weights: 131.4 GiB over 4 GPUs"],
+    "candidates": [
+        {
+            "machine": "g6e.12xlarge",
+            "gpu": "l40s",
+            "gpus": 4,
+            "machines": 1,
+            "tensor_parallel": 4,
+            "pipeline_parallel": 1,
+            "quantization": "bf16",
+            "fits": True,
+            "reason": "",
+            "usd_per_hour": 10.49264,
+            "headroom_bytes": 831_291_392,
+            "kv_tokens": 75_680,
+            "requests": 9,
+            "decode_tokens_per_s": _RANGE,
+        },
+        {
+            "machine": "g6.48xlarge",
+            "gpu": "l4",
+            "gpus": 8,
+            "machines": 1,
+            "tensor_parallel": 8,
+            "pipeline_parallel": 1,
+            "quantization": "bf16",
+            "fits": False,
+            "reason": "KV cache: 1.2 GiB are left on each GPU, 2.5 GiB are needed",
+            "usd_per_hour": None,
+            "headroom_bytes": -1_395_864_371,
+            "kv_tokens": 0,
+            "requests": 0,
+            "decode_tokens_per_s": None,
+        },
+    ],
+}
+"""What `size` says of that plan."""
+
+ALL = (fresh, changed, destroyed, eventful, drifted, priced)
 """Every kind of plan."""

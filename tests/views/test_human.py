@@ -17,9 +17,9 @@ GOLDEN = ROOT / "tests" / "golden" / "views"
 
 
 def golden(name: str, text: str) -> None:
-    """Compare with a golden file; LLMDEPLOY_WRITE_GOLDEN=1 writes it."""
+    """Compare with a golden file; LLMDEPLOY_UPDATE_GOLDEN=1 writes it."""
     file: Path = GOLDEN / name
-    if os.environ.get("LLMDEPLOY_WRITE_GOLDEN") == "1":
+    if os.environ.get("LLMDEPLOY_UPDATE_GOLDEN") == "1":
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from llmdeploy.sdk import UNKNOWN, Health, Identity, NotBuilt, Prior, ProcessSpec, Run, Stop
+from llmdeploy.sdk import UNKNOWN, Context, Health, Identity, NotBuilt, Prior, ProcessSpec, Ref, Run, Stop
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._scripts import render
 from llmdeploy_host.host_engine import (
@@ -30,7 +31,10 @@ PROCESS = ProcessSpec(
     health=Health(path="/health", ready_path="/v1/completions", ready_body='{"prompt": "it\'s"}', start_timeout_s=60),
     stop=Stop(signal="INT", timeout_s=7),
     memory_bytes=2**30,
+    kv_cache_tokens=100_000,
+    kv_cache_metric="server:cache{tokens}",
 )
+SPANNING = PROCESS.model_copy(update={"argv": (*PROCESS.argv, "--master", "{head}")})
 
 
 def spec_of(**changed: Any) -> EngineSpec:
@@ -162,3 +166,82 @@ def test_secrets_in_the_environment_are_refused() -> None:
     process = PROCESS.model_copy(update={"secret_env": {"TOKEN": "env:TOKEN"}})
     with pytest.raises(NotBuilt, match="TOKEN"):
         engine_service(PATHS, spec_of(process=process), "isolated")
+
+
+# --- on GPUs, in a container, over several machines ------------------------------------------------------------------------
+
+
+def contained(**changed: Any) -> EngineSpec:
+    return spec_of(**{"python": None, "image": "acme/server:v1@sha256:aa", "gpu_indices": (0, 1), **changed})
+
+
+def test_the_plan_of_a_container_says_how_it_is_held() -> None:
+    assert RESOURCE.plan(None, contained().tree()).details == (
+        "runs in a container: read-only, without capabilities, at most 4096 processes (--read-only --cap-drop ALL --security-opt "
+        "no-new-privileges --pids-limit 4096)",
+        "as the stack's own user, in the image's group 0 (--user UID:0)",
+        "with GPU 0,1 of the machine and no other (--gpus device=0,1)",
+        "its processes exchange data in memory of their own, not the machine's (--shm-size 16g)",
+        "without a network: clients come through its socket (--network none)",
+        "the model is mounted read-only; it can write its cache, its home, its temporary folder and its socket's, nothing else",
+    )
+
+
+def test_a_container_of_several_machines_is_in_their_network() -> None:
+    details = RESOURCE.plan(None, contained(process=SPANNING, head=Ref("host.a", "address"), gpu_indices=()).tree()).details
+    assert "in the machine's network, to reach the other machines of its replica (--network host)" in details
+    assert not [sentence for sentence in details if "GPU" in sentence or "--network none" in sentence]
+
+
+def test_the_plan_of_a_process_on_gpus_says_which() -> None:
+    planned = RESOURCE.plan(None, spec_of(gpu_indices=(2,)).tree())
+    assert planned.details == ("uses GPU 2 of the machine and no other (CUDA_VISIBLE_DEVICES=2)",)
+
+
+def test_the_plan_of_a_process_on_the_cpu_and_of_one_that_stays_says_nothing_more() -> None:
+    assert RESOURCE.plan(None, spec_of().tree()).details == ()
+    assert RESOURCE.plan(prior_of(contained()), contained(log_retention_days=1).tree()).details == ()
+
+
+def test_parts_of_a_replica_on_several_machines_talk_in_the_open() -> None:
+    alone, spread = RESOURCE.traits(contained().tree()), RESOURCE.traits(contained(process=SPANNING, head="10.0.0.1").tree())
+    assert (alone.in_transit, alone.exposure, alone.notes) == ("local", "none", ())
+    assert (spread.in_transit, spread.exposure) == ("plain", "private")
+    assert "unencrypted" in spread.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"python": None}, "one of python and image"),
+        ({"image": "acme/server:v1"}, "one of python and image"),
+        ({"process": SPANNING}, "the process names the replica's first machine, and head does not say where that is"),
+    ],
+)
+def test_a_spec_is_whole(changed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        spec_of(**changed)
+
+
+@pytest.mark.parametrize(
+    ("spec", "what"),
+    [
+        (spec_of(gpu_indices=(0,)), "on GPUs"),
+        (contained(), "on GPUs and in a container"),
+        (contained(gpu_indices=(), process=SPANNING, head="10.0.0.1"), "in a container and over several machines"),
+    ],
+)
+def test_what_cannot_be_run_yet_is_refused_before_the_first_effect(tmp_path: Path, spec: EngineSpec, what: str) -> None:
+    run = Run(Identity("short", "1a2b3c4d" + 24 * "0"), tmp_path, os.environ)
+    acked: list[str] = []
+    sentence = f"to run an engine {what} is planned only: this version of llmdeploy cannot do it yet"
+    (problem,) = RESOURCE.preflight(run, {**spec.tree(), "host": UNKNOWN, "weights": UNKNOWN}, None)
+    assert problem.sentence == sentence
+    with pytest.raises(NotBuilt, match=sentence):
+        RESOURCE.create(Context(run, "host_engine.a", on_acked=acked.append), spec)
+    assert acked == []
+    with pytest.raises(NotBuilt, match=sentence):
+        engine_service(PATHS, spec, "isolated")
+    prior = Prior("host_engine.a", "", spec.tree(), {}, status="creating")
+    assert RESOURCE.observe(prior, {}).drift == ()
+    assert RESOURCE.probe(PATHS, prior) == "", "what was never started is not looked at"

@@ -55,7 +55,7 @@ def test_layout_is_one_machine() -> None:
     (machine,) = fragment.machines
     assert (host.address, host.provider) == ("host.local", "local")
     assert (machine.key, machine.host) == ("local", Ref("host.local", "connection"))
-    assert (fragment.front, fragment.key_store, fragment.custody, fragment.serves) == ("localhost", "file", True, False)
+    assert (fragment.front, fragment.custody, fragment.hardened, fragment.serves) == ("localhost", True, False, False)
     known = local.types["host"].predict(host.values, Identity("demo", None))
     assert known["connection"]["transport"] == "local"
 

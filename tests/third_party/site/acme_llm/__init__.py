@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict
 
 from llmdeploy.sdk import (
+    UNKNOWN,
     Context,
     Drift,
     Fragment,
@@ -116,7 +117,8 @@ class Acme:
             values = {"cloud": config.cloud, "zone": config.zone, "name": f"{request.stack}-{key}", "content": content}
             return Resource(f"acme_object.{key}", "acme_object", self.name, values, group="acme", path="provider")
 
-        weights = make("weights", request.serving.manifest.digest)
+        manifest = request.serving.manifest  # None in a plan that asked nobody
+        weights = make("weights", UNKNOWN if manifest is None else manifest.digest)
         front = make("front", Ref("acme_object.weights", "url"))
         outputs = {"endpoint": Ref("acme_object.front", "url"), "model": request.serving.served_name}
         return Fragment((weights, front), serves=True, outputs=outputs)

@@ -1,0 +1,139 @@
+"""Which checkpoint a stack serves: what is known of it before sizing, and its files once the number format is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .. import compliance, sources
+from ..blueprint import Files
+from ..catalog import Catalog
+from ..errors import StackError
+from ..manifest import ModelFacts
+from ..pins import PinnedModel, Pins
+from ..serving import Quantization
+from ..sources import ResolvedModel
+from ..stack.load import Loaded
+
+Network = Literal["on", "sparing", "off"]
+"""on: the model's hub is asked for every file that is not pinned. sparing: only about models that the catalogue does not know.
+off: nobody is asked anything."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as far as it is known.
+
+    resolved: its files, None before they were looked for. variant: the repository that holds the quantized weights. quant: what
+    the stack file asks for, as it concerns this checkpoint. notes: sentences for the plan.
+    """
+
+    facts: ModelFacts
+    quant: str
+    resolved: ResolvedModel | None = None
+    variant: str | None = None
+    repository: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a stack's model is looked for: its stack file and pins, the catalogue, the environment, and how far it may ask."""
+
+    loaded: Loaded
+    pins: Pins | None
+    catalog: Catalog
+    environ: Mapping[str, str]
+    network: Network
+
+    def known(self) -> Checkpoint:
+        """Return what is known before sizing: from the lock file, the catalogue, a folder, or at last the hub.
+
+        Raises:
+            StackError: there is no such model, the pin is of another one, or only the hub knows it and may not be asked.
+            LlmdeployError: its source cannot be read.
+        """
+        model, pinned = self.loaded.stack.model, self.pins.model if self.pins else None
+        row, facts = self.catalog.model(model.id), self.catalog.facts(model.id)
+        if row is None or facts is None or row["hf_id"] is None or model.variant is not None:
+            self._refuse_asking(pinned)
+            return self._exact(self._resolve(model.variant, pinned), model.quant, model.variant)
+        if pinned is not None:
+            return self._pinned(pinned, facts)
+        return Checkpoint(facts, model.quant, repository=row["hf_id"], notes=_notes(model.id, row.get("notes")))
+
+    def chosen(self, before: Checkpoint, quantization: Quantization) -> Checkpoint:
+        """Return the checkpoint that is fetched for `quantization`, with its files where they may be looked for."""
+        if before.resolved is not None:
+            return before
+        variant = quantization.repository if quantization.made == "variant" else None
+        if self.network != "on":
+            return replace(before, variant=variant, repository=variant or before.repository)
+        return self._exact(self._resolve(variant, None), quantization.name if quantization.made == "load" else "auto", variant)
+
+    def files(self, checkpoint: Checkpoint, disk_bytes: int) -> Files:
+        """Return the files of a checkpoint. disk_bytes: what they are expected to take while nobody has looked."""
+        resolved = checkpoint.resolved
+        if resolved is None:
+            return Files(None, checkpoint.repository, disk_bytes, sources.HUB_TOKEN, pinned=False)
+        manifest = resolved.manifest
+        # What llmdeploy writes itself is the same from the same version.
+        pinned = manifest.kind == "generated" or (self.pins is not None and self.pins.model == resolved.pin)
+        return Files(manifest, manifest.location, manifest.size_bytes, resolved.token, pinned)
+
+    def _pinned(self, pinned: PinnedModel, facts: ModelFacts) -> Checkpoint:
+        quant, variant = self.loaded.stack.model.quant, pinned.variant
+        holds = next((name for name, repository in facts.variants.items() if repository == variant), None)
+        if variant is not None and quant not in ("auto", holds):
+            raise StackError(
+                f"stack.lock.yaml pins {variant}, which does not hold {quant}",
+                hint="run `llmdeploy lock`, and commit stack.lock.yaml",
+            )
+        return self._exact(self._resolve(variant, pinned), "auto" if variant else quant, variant)
+
+    def _exact(self, resolved: ResolvedModel, quant: str, variant: str | None) -> Checkpoint:
+        """Return the checkpoint of files that are known; nothing else than these files is loaded, so it has no variants."""
+        files = resolved.manifest.files
+        weights = [file.size_bytes for file in files if file.path.endswith(_WEIGHTS)]
+        facts = self.catalog.facts(self.loaded.stack.model.id)
+        known = facts or ModelFacts(self.loaded.stack.model.id, resolved.config)
+        exact = replace(
+            known,
+            config=resolved.config,
+            weight_bytes=sum(weights),
+            file_bytes=resolved.manifest.size_bytes,
+            variants={},
+            license=resolved.license or known.license,
+            gated=resolved.gated or known.gated,
+        )
+        return Checkpoint(exact, quant, resolved, variant, resolved.manifest.location, resolved.notes)
+
+    def _refuse_asking(self, pinned: PinnedModel | None) -> None:
+        model = self.loaded.stack.model
+        if self.network == "off" and pinned is None and sources.needs_hub(model.variant or model.id, self.loaded.folder):
+            name = model.variant or model.id
+            raise StackError(
+                f"nothing is known of {name} without asking its hub: it is neither pinned nor in the catalogue",
+                hint="run `llmdeploy lock` where there is a network and commit stack.lock.yaml, or leave --offline out",
+            )
+
+    def _resolve(self, variant: str | None, pinned: PinnedModel | None) -> ResolvedModel:
+        model = self.loaded.stack.model
+        return sources.resolve_model(
+            model.id,
+            catalog=self.catalog,
+            revision=model.revision if variant == model.variant else None,
+            variant=variant,
+            environ=self.environ,
+            folder=self.loaded.folder,
+            safetensors_only=bool(compliance.resolve(self.loaded.stack.compliance.profiles).profiles),
+            pinned=pinned,
+        )
+
+
+_WEIGHTS = (".safetensors", ".bin")
+
+
+def _notes(model_id: str, note: str | None) -> tuple[str, ...]:
+    return (f"{model_id}: {note}",) if note else ()

@@ -1,0 +1,98 @@
+"""When nothing fits: what is closest to the wish and would, computed by sizing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from ..diagnostics import nearest as nearest_word
+from ..serving import Engine, stack_error
+from .cpu import cpu_candidates, is_for_cpu
+from .model import Candidate, SizingRequest
+from .search import candidates, holds, wanted
+from .text import few, usd
+
+_STEP = 1024
+"""Tokens: contexts are offered in whole K."""
+
+
+def refusal(request: SizingRequest, engine: Engine, found: tuple[Candidate, ...]) -> Exception:
+    """Return the error for a stack that fits nowhere: the reason of the machine that comes closest, and what would fit."""
+    if not found:
+        return _nothing_to_look_at(request)
+    best = max(found, key=_closeness)
+    offers = list(_offers(request, engine))
+    path = next((path for path, _ in offers), "hardware")
+    where = f"{best.machine.name}: " if best.machine.name else ""
+    others = f" (and {len(found) - 1} more do not fit)" if len(found) > 1 else ""
+    hint = "what fits: " + "; ".join(text for _, text in offers) if offers else "a smaller model, or other machines"
+    return stack_error(path, f"{request.facts.id} as {best.quant} does not fit: {where}{best.reason}{others}", hint=hint)
+
+
+def _closeness(one: Candidate) -> tuple[bool, float, str]:
+    if one.loaded is None:
+        return False, 0.0, one.machine.name
+    return True, one.loaded.memory.headroom / max(1, one.loaded.memory.usable), one.machine.name
+
+
+def _offers(request: SizingRequest, engine: Engine) -> Iterator[tuple[str, str]]:
+    """Yield (part of the stack file, what to put there) that would fit when nothing else is changed."""
+    context = _largest(request.context // _STEP, lambda n: _holds(replace(request, context=n * _STEP), engine))
+    if context:
+        yield "model.context", f"context: {few(context * _STEP)}"
+    concurrency = _largest(request.concurrency - 1, lambda n: _holds(replace(request, concurrency=n), engine))
+    if concurrency:
+        yield "model.concurrency", f"concurrency: {concurrency}"
+    if request.quant != "auto" and (one := _first(replace(request, quant="auto"), engine)):
+        yield "model.quant", f"quant: {one.quant}{_on(one)}"
+    loose = replace(request, gpu="auto", count=None, instance_type=None)
+    if loose != request and (one := _first(loose, engine)):
+        yield "hardware", f"gpu: {one.machine.gpu.name if one.machine.gpu else 'none'}{_on(one)}"
+    elif loose != request and request.quant != "auto" and (one := _first(replace(loose, quant="auto"), engine)):
+        yield "hardware", f"quant: {one.quant}{_on(one)}"
+
+
+def _holds(request: SizingRequest, engine: Engine) -> bool:
+    return cpu_candidates(request, engine)[0].fits if is_for_cpu(request) else holds(request, engine)
+
+
+def _on(one: Candidate) -> str:
+    price = f", {usd(one.usd_per_hour)} per hour" if one.usd_per_hour is not None else ""
+    return f" on {one.machines} x {one.machine.name}{price}"
+
+
+def _first(request: SizingRequest, engine: Engine) -> Candidate | None:
+    return next((one for one in candidates(request, engine) if one.fits), None)
+
+
+def _largest(limit: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest number from 1 to `limit` that fits, 0 when none does; what fits also fits with less."""
+    low, high = 0, max(0, limit)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _nothing_to_look_at(request: SizingRequest) -> Exception:
+    """Return the error that nothing of what the stack file names can be had."""
+    offered = [machine for machine in request.machines if machine.gpu is not None]
+    if request.instance_type is not None and not wanted(replace(request, gpu="auto")):
+        return _not_offered("hardware.instance_type", request.instance_type, [one.name for one in offered], request)
+    if request.gpus and request.gpu not in ("auto", *request.gpus):
+        hint = nearest_word(request.gpu, request.gpus) or "`llmdeploy catalog list gpus`"
+        return stack_error("hardware.gpu", f'there is no GPU "{request.gpu}" in the catalogue', hint=hint)
+    if request.gpu != "auto" and not wanted(replace(request, instance_type=None)):
+        return _not_offered("hardware.gpu", request.gpu, [one.gpu.name for one in offered if one.gpu], request)
+    if request.gpu != "auto":
+        summary = f"{request.instance_type} has no {request.gpu}"
+        return stack_error("hardware.instance_type", summary, hint="leave gpu or instance_type out")
+    return stack_error("hardware.gpu", "there is no machine with a GPU", hint="`gpu: none` serves on CPU")
+
+
+def _not_offered(path: str, name: str, offered: list[str], request: SizingRequest) -> Exception:
+    regions = request.elsewhere.get(name)
+    if regions:
+        return stack_error(path, f"{name} is not offered in this region", hint=f"it is in {', '.join(regions)}")
+    known = f"{name} is not among the machines that can be had here" if offered else f"{name}: no machine here has a GPU"
+    return stack_error(path, known, hint=nearest_word(name, set(offered)))

@@ -1,0 +1,65 @@
+"""`aws_security_group_rule`: one kind of traffic that is let in or out.
+
+EC2: AuthorizeSecurityGroupIngress or AuthorizeSecurityGroupEgress with one permission; DescribeSecurityGroupRules;
+ModifySecurityGroupRules, CreateTags; RevokeSecurityGroupIngress or RevokeSecurityGroupEgress. Rules are resources of their own
+because groups refer to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import model_validator
+
+from llmdeploy.sdk import Input, Outputs, Replace, Traits, Tree
+
+from ._spec import AwsType, TaggedSpec
+
+EVERYWHERE = "0.0.0.0/0"
+
+
+class SecurityGroupRuleSpec(TaggedSpec):
+    """The other side is exactly one of cidr_ipv4, prefix_list_id and referenced_group_id. Protocol -1 has no ports."""
+
+    group_id: Annotated[Input[str], Replace("a rule belongs to one security group")]
+    is_egress: Annotated[bool, Replace("the direction of a rule cannot change")]
+    ip_protocol: Literal["tcp", "-1"] = "tcp"
+    from_port: int | None = None
+    to_port: int | None = None
+    cidr_ipv4: str | None = None
+    prefix_list_id: Input[str] | None = None
+    referenced_group_id: Input[str] | None = None
+    description: str
+
+    @model_validator(mode="after")
+    def _one_other_side(self) -> SecurityGroupRuleSpec:
+        given = [side for side in (self.cidr_ipv4, self.prefix_list_id, self.referenced_group_id) if side is not None]
+        if len(given) != 1:
+            raise ValueError("needs exactly one of cidr_ipv4, prefix_list_id and referenced_group_id")
+        if (self.ip_protocol == "tcp") != (self.from_port is not None and self.to_port is not None):
+            raise ValueError("tcp needs from_port and to_port, -1 has none")
+        return self
+
+
+class SecurityGroupRuleOutputs(Outputs):
+    """Its id."""
+
+    security_group_rule_id: str
+
+
+class AwsSecurityGroupRule(AwsType[SecurityGroupRuleSpec, SecurityGroupRuleOutputs]):
+    """A rule."""
+
+    name = "aws_security_group_rule"
+    spec = SecurityGroupRuleSpec
+    outputs = SecurityGroupRuleOutputs
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """A rule that lets the whole internet in makes what it guards public."""
+        into = not values["is_egress"]
+        exposure = "public" if into and values.get("cidr_ipv4") == EVERYWHERE else "private" if into else "none"
+        return Traits(region=values["region"], exposure=exposure)
+
+
+RESOURCE = AwsSecurityGroupRule()

@@ -1,0 +1,74 @@
+"""`host_hardening`: what a machine must not do: swap, dump cores, take passwords over SSH, answer on ports nobody needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from llmdeploy.sdk import Input, Outputs, Traits, Tree
+
+from ._connection import HostSpec
+from ._planned_type import PlannedHostType
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class HardeningSpec(HostSpec):
+    """allowed_ports: TCP ports that everybody may open, besides SSH's. private_ports: those for the stack's own machines.
+
+    trusted: addresses of machines that may open any port: those that one replica spans.
+    """
+
+    swap_off: bool = True
+    core_dumps_off: bool = True
+    ssh_password_off: bool = True
+    allowed_ports: tuple[Port, ...] = ()
+    private_ports: tuple[Port, ...] = ()
+    trusted: tuple[Input[str], ...] = ()
+    unattended_upgrades: bool = True
+
+
+class HardeningOutputs(Outputs):
+    """Nothing that others need."""
+
+
+class HostHardening(PlannedHostType[HardeningSpec, HardeningOutputs]):
+    """Settings in files of llmdeploy's own beside the machine's, so that destroy brings back what was there before."""
+
+    name: ClassVar[str] = "host_hardening"
+    spec = HardeningSpec
+    outputs = HardeningOutputs
+
+    def details(self, spec: HardeningSpec) -> tuple[str, ...]:
+        """Say each setting that is made."""
+        return tuple(_details(spec))
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """It opens nothing by itself, and stores nothing."""
+        del values
+        return Traits()
+
+
+def _details(spec: HardeningSpec) -> Iterator[str]:
+    if spec.swap_off:
+        yield "turns swap off, now and at boot: prompts and keys in memory never reach a disk in clear"
+    if spec.core_dumps_off:
+        yield "turns core dumps off: a crash writes no memory to a disk"
+    if spec.ssh_password_off:
+        yield "takes no passwords over SSH any more, for nobody on this machine: keys only"
+    if spec.allowed_ports:
+        private = f", and {_ports(spec.private_ports)} from the stack's other machines only" if spec.private_ports else ""
+        count = len(spec.trusted)
+        whole = f", and everything from the {count} other machine{'s'[: count != 1]} of its replica" if count else ""
+        yield f"firewall: lets in SSH and {_ports(spec.allowed_ports)}{private}{whole}; all else from outside is dropped"
+    if spec.unattended_upgrades:
+        yield "installs security updates by itself; never the GPU driver, the kernel or the container engine"
+
+
+def _ports(ports: tuple[int, ...]) -> str:
+    return "TCP " + ", ".join(map(str, ports))
+
+
+RESOURCE = HostHardening()

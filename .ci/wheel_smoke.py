@@ -38,6 +38,12 @@ def main() -> None:
         run(program, "validate", cwd=stack)
         plan = run(program, "plan", cwd=stack)
         assert "host_engine" in plan, plan
+        rented = folder / "rented"
+        rented.mkdir()
+        (rented / "stack.yaml").write_text((ROOT / "examples/aws/dev-single-gpu/stack.yaml").read_text())
+        page = run(program, "plan", "--offline", "--format", "html", cwd=rented)
+        assert page.startswith("<!DOCTYPE html>"), page[:500]
+        assert "aws_instance" in page, page[:500]
         print(run(program, "--version", cwd=stack).strip(), "installed from the wheel validates and plans")
 
 

@@ -195,6 +195,7 @@ def _validate(path: Path, document: Any, places: Mapping[tuple[str | int, ...], 
             while where not in places:
                 where = where[:-1]
             message = error["msg"].removeprefix("Value error, ")
+            message = "must be a mapping" if error["type"] == "model_type" else message
             dotted = ".".join(str(part) for part in error["loc"])
             found.error(message, places[where], path=dotted, hint="run `llmdeploy lock`")
         found.raise_if_errors()

@@ -66,8 +66,9 @@ class Catalog:
         return tuple(sorted({*models.rows(), *self.own.get("models", {})}))
 
     def model(self, name: str) -> CatalogModel | None:
-        """Return the row of a model, or None."""
-        own = self.own.get("models", {}).get(name)
+        """Return the row of a model by its name, or by the repository that publishes it; or None."""
+        rows = self.own.get("models", {})
+        own = rows.get(name) or next((row for row in rows.values() if row["hf_id"] == name), None)
         if own is None:
             return models.model(name)
         return {**own, "source": FILE_NAME, "confidence": {"architecture": "seen", "license": "seen"}}
@@ -99,7 +100,7 @@ class Catalog:
         """Return where a provider has a kind of machine, or a GPU, other than in `region`: name -> regions, sorted."""
         table, found = instances.providers().get(provider), dict[str, set[str]]()
         for name, row in table["types"].items() if table else ():
-            for word in (name, row["gpu"]):
+            for word in () if "left_out" in row else (name, row["gpu"]):
                 found.setdefault(word, set()).update(row["zones"])
         return {name: tuple(sorted(regions - {region})) for name, regions in found.items()}
 

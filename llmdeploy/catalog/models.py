@@ -77,28 +77,14 @@ def published_bytes(row: OwnModel) -> int:
     return row.get("published_bytes") or weights_bytes_bf16(row)
 
 
-def kv_bytes_per_token_bf16(row: OwnModel) -> int:
-    """Return the bytes of KV cache of one token over all layers, before any split, with two bytes per value."""
-    facts = row["architecture"]
-    if "latent_attention" in facts:
-        latent = facts["latent_attention"]
-        return 2 * facts["layers"] * (latent["kv_lora_rank"] + latent["qk_rope_head_dim"])
-    return 2 * 2 * facts["layers"] * facts["kv_heads"] * facts["head_dim"]
-
-
-def names() -> tuple[str, ...]:
-    """Return the names of all models that are shipped, sorted."""
-    return tuple(sorted(rows()))
-
-
 def rows() -> Mapping[str, CatalogModel]:
     """Return every model that is shipped, by name."""
     return table("models")["models"]
 
 
 def model(model_id: str) -> CatalogModel | None:
-    """Return the shipped model called `model_id`, or None."""
-    return rows().get(model_id)
+    """Return the shipped model called `model_id`, or published as that repository; or None."""
+    return rows().get(model_id) or next((row for row in rows().values() if row["hf_id"] == model_id), None)
 
 
 def as_of() -> str:

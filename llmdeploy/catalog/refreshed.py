@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, TypedDict, cast
@@ -57,7 +57,7 @@ def read(folder: Path) -> Refreshed:
     """
     path = folder / FILE_NAME
     try:
-        document: Any = json.loads(path.read_bytes())
+        document: Any = json.loads(path.read_bytes(), parse_constant=_refuse)
     except FileNotFoundError:
         return {"version": 1, "providers": {}}
     except OSError as error:
@@ -71,7 +71,26 @@ def read(folder: Path) -> Refreshed:
     found = cast("Refreshed", document)
     if found["version"] != 1:
         raise LlmdeployError(f"{path} was written by another version of llmdeploy", hint=_HINT)
+    for where in _impossible(found):
+        raise LlmdeployError(f"{path}: {where}", hint=_HINT)
     return found
+
+
+def _impossible(document: Refreshed) -> Iterator[str]:
+    """Yield what cannot be although every value has the right type: somebody else has written in the file."""
+    for provider, regions in document["providers"].items():
+        for name, region in regions.items():
+            try:
+                date.fromisoformat(region["as_of"])
+            except ValueError:
+                yield f'{provider}.{name}.as_of: "{region["as_of"]}" is no date'
+            for kind, machine in region["machines"].items():
+                if name not in machine["zones"] or min(machine["gpus"], machine["vcpus"], machine["memory_gib"]) < 1:
+                    yield f"{provider}.{name}.machines.{kind}: this is no machine of that region"
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(word)  # NaN and Infinity are no JSON, and no price
 
 
 def merged(before: Refreshed, provider: str, found: Iterable[Quotes], today: date) -> Refreshed:

@@ -64,15 +64,15 @@ def apply(
     saved = is_plan_file(stack)
     if saved:
         _refuse_choices(stack, {"--target": target, "--replace": replace, "--var": var, "--var-file": var_file})
-    else:
-        need_answer(yes, format_asks=format is Progress.HUMAN)
     json = JsonEvents(screen()) if format is Progress.JSONL else None
     try:
         if saved:
             _apply_saved(stack, parallelism, json, timeout_s)
             return
         session = open_session(stack, variables_of(var), var_file or ())
-        desired = session.desire(building=True)
+        session.need_builder()
+        need_answer(yes, format_asks=format is Progress.HUMAN)
+        desired = session.desire()
         with session.project.lock("apply", timeout_s):
             _Apply(session.project, parallelism, json).wish(desired, wish, yes)
     except LlmdeployError as error:

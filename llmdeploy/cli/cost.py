@@ -37,7 +37,8 @@ def cost(
         str | None, typer.Option("--against", metavar="A,B,...", help="Hosted APIs to compare with, by their catalogue names.")
     ] = None,
     operations_usd_per_month: Annotated[
-        float, typer.Option("--operations-usd-per-month", min=0, help="People and tools; the same for any number of machines.")
+        float,
+        typer.Option("--operations-usd-per-month", min=0, max=1e9, help="People and tools; the same for any number of machines."),
     ] = 0.0,
     format: FormatOption = Format.HUMAN,
     var: VarOption = None,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..backend import backend_of
-from ..desired import Desired, Inputs, Network, desire, inputs_of
+from ..desired import Desired, Inputs, Network, desire, inputs_of, load
 from ..diagnostics import nearest
 from ..errors import LlmdeployError, StateError
 from ..plan import Plan
@@ -33,9 +33,13 @@ class Session:
         """Whether anything may ever have been applied, or is being applied for the first time."""
         return self.project.has_state
 
-    def desire(self, network: Network = "on", *, building: bool = False) -> Desired:
-        """Return what the stack file asks for. network: how far a model's hub may be asked. building: it shall be applied."""
-        return desire(self.inputs, self.registry, network, building=building)
+    def desire(self, network: Network = "on") -> Desired:
+        """Return what the stack file asks for. network: how far a model's hub may be asked."""
+        return desire(self.inputs, self.registry, network)
+
+    def need_builder(self) -> None:
+        """Refuse a stack file that is wrong, or whose provider only plans, before anything is asked. Raises LlmdeployError."""
+        self.registry.builder(load(self.inputs, self.registry).stack.provider.name)
 
     def stored(self) -> State:
         """Return the state as it was written: needs neither a provider's program nor any machine.

@@ -14,10 +14,11 @@ from ..errors import LlmdeployError
 from ..machine import Gpu, MachineType
 from ..registry import Registry
 from ..serving import engine as serving_engine
-from ..sizing import SizingRequest, report
+from ..sizing import SizingRequest, gpu_like, report
 from ..views.document import dumps
+from ..views.screen import line
 from ..views.sizing_view import sizing_lines
-from .options import HERE, Format, FormatOption, StackArgument, VarFileOption, VarOption, say, screen, variables_of, verb
+from .options import HERE, Format, FormatOption, StackArgument, VarFileOption, VarOption, say, screen, show, variables_of, verb
 
 app = verb()
 _COUNTS = (1, 2, 4, 8)
@@ -29,7 +30,7 @@ def size(
     format: FormatOption = Format.HUMAN,
     model: Annotated[str | None, typer.Option("--model", metavar="NAME", help="A model of the catalogue; no stack file.")] = None,
     context: Annotated[str, typer.Option("--context", metavar="TOKENS", help="With --model: of one request.")] = "8K",
-    concurrency: Annotated[int, typer.Option("--concurrency", min=1, help="With --model: requests at once.")] = 8,
+    concurrency: Annotated[int, typer.Option("--concurrency", min=1, max=100_000, help="With --model: requests at once.")] = 8,
     quant: Annotated[str, typer.Option("--quant", help="With --model: the number format.")] = "auto",
     gpu: Annotated[str, typer.Option("--gpu", help="With --model: the kind of GPU.")] = "auto",
     count: Annotated[int | None, typer.Option("--count", min=1, max=64, help="With --model: how many GPUs.")] = None,
@@ -42,9 +43,10 @@ def size(
     if model is None:
         if (context, concurrency, quant, gpu, count, provider, region) != ("8K", 8, "auto", "auto", None, None, None):
             raise LlmdeployError("the stack file says what is to be sized", hint="edit it, or name a model with --model")
-        request, engine = sizing_request(inputs_of(stack, variables_of(var), var_file or ()), Registry())
+        request, case = sizing_request(inputs_of(stack, variables_of(var), var_file or ()), Registry())
+        engine, source = case.engine, case.loaded.source
     else:
-        catalog, engine = Catalog.load(), serving_engine("vllm")
+        catalog, engine, source = Catalog.load(), serving_engine("vllm"), None
         machines = _rented(catalog, provider, region) if provider or region else _imagined(catalog.gpus, gpu, count)
         request = _request(catalog, model, context, concurrency=concurrency, quant=quant, gpu=gpu, count=count, machines=machines)
     found = report(request, engine)
@@ -53,6 +55,8 @@ def size(
     else:
         out = screen()
         out.write(sizing_lines(found, out.width))
+        if source is not None and found.get("path"):
+            show([line(f"{source.place(found['path'])}: {found['path']}")])
     if not found["fits"]:
         raise typer.Exit(1)
 
@@ -90,7 +94,7 @@ def _rented(catalog: Catalog, provider: str | None, region: str | None) -> tuple
 def _imagined(gpus: Mapping[str, Gpu], name: str, count: int | None) -> tuple[MachineType, ...]:
     """Return machines that nobody offers: some GPUs of one kind each."""
     if name not in ("auto", "none", *gpus):
-        raise LlmdeployError(f'there is no GPU "{name}" in the catalogue', hint=nearest(name, gpus))
+        raise LlmdeployError(f'there is no GPU "{name}" in the catalogue', hint=gpu_like(name, gpus))
     kinds = [gpu for gpu in gpus.values() if name in ("auto", gpu.name)]
     counts = _COUNTS if count is None else (count,)
     return tuple(MachineType(f"{n}x{gpu.name}", gpu, n, gpu.memory_bytes, available=1) for gpu in kinds for n in counts)

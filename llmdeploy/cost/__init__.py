@@ -94,7 +94,7 @@ def reckon(basis: Basis, assumptions: Assumptions | None = None, against: Sequen
 def _chosen(names: Sequence[str], hosted: Mapping[str, HostedModel]) -> tuple[HostedModel, ...]:
     for name in names:
         if name not in hosted:
-            hint = nearest(name, hosted) or "`llmdeploy catalog list prices` lists them"
+            hint = nearest(name, hosted) or "`llmdeploy catalog list hosted` lists them"
             raise LlmdeployError(f'the catalogue has no hosted model "{name}"', hint=hint)
     return tuple(hosted[name] for name in dict.fromkeys(names))
 

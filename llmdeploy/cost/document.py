@@ -76,10 +76,12 @@ def document(accounts: Accounts) -> dict[str, Tree]:
     total, own, fleet = Total.of(accounts.lines), accounts.self_hosted, accounts.fleet
     assumed = accounts.assumptions
     capacity = fleet.capacity(assumed.input_share) if fleet else None
+    # A bill without any price is unknown, not zero.
+    priced = not accounts.lines or any(one.usd is not None for one in accounts.lines)
     return {
-        "usd_per_hour": round(total.usd_per_hour, _FINE),
-        "usd_per_month": round(total.usd_per_month, _CENTS),
-        "usd_once": round(total.usd_once, _CENTS),
+        "usd_per_hour": round(total.usd_per_hour, _FINE) if priced else None,
+        "usd_per_month": round(total.usd_per_month, _CENTS) if priced else None,
+        "usd_once": round(total.usd_once, _CENTS) if priced else None,
         "prior_usd_per_month": None,
         "unpriced": list(total.unpriced),
         "lines": [line_document(one) for one in accounts.lines],

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from .. import __version__, blueprint, compliance, cost, sizing
 from .. import pins as lockfile
 from ..catalog import Catalog
-from ..diagnostics import Diagnostic, Diagnostics
+from ..diagnostics import Diagnostic, Diagnostics, nearest
 from ..errors import LlmdeployError, StackError
 from ..graph import Graph
 from ..machine import MachineType
@@ -23,12 +24,13 @@ from ..policy import Finding, Policy
 from ..prices import CostLine, Price, Tariff
 from ..registry import Registry
 from ..resource import Tree
-from ..sdk import HasInventory, Provider
+from ..sdk import Fragment, HasInventory, Provider, ResourceType
 from ..serving import Engine
 from ..serving import engine as serving_engine
 from ..sizing import Sizing, SizingRequest
 from ..stack import load as stack_load
 from ..stack.load import Loaded
+from ..stack.words import KNOWN_PROVIDERS
 from .model import Checkpoint, ModelSource, Network
 
 __all__ = ["Case", "Desired", "Inputs", "Network", "desire", "inputs_of", "load", "pinned", "sizing_request"]
@@ -99,40 +101,27 @@ def load(inputs: Inputs, registry: Registry) -> Loaded:
     )
 
 
-def desire(
-    inputs: Inputs, registry: Registry, network: Network = "on", *, building: bool = False, today: date | None = None
-) -> Desired:
+def desire(inputs: Inputs, registry: Registry, network: Network = "on", today: date | None = None) -> Desired:
     """Read the stack file and its pins, and lay the stack out up to the graph and its price. Touches nothing.
 
-    network: how far a model's hub may be asked. building: it shall be applied, so that what is only planned is refused at once.
-    today: against which the age of the catalogue counts.
+    network: how far a model's hub may be asked. today: against which the age of the catalogue counts.
 
     Raises:
         StackError: the file is wrong, or asks for pairs that cannot be.
         NotBuilt: it asks for something valid that this version cannot build.
     """
     case = Case.open(inputs, registry, network)
-    if building:
-        registry.builder(case.provider.name)
     checkpoint, size = case.sized()
-    with case.placed():
-        files = case.source.files(checkpoint, size.file_bytes)
-        request = blueprint.layout_request(case.loaded, case.policy, files, size, case.engine)
-        fragment = case.provider.layout(request)
-        types = registry.types([case.provider.name, *([fragment.hosts] if fragment.hosts else [])])
-        shared = case.loaded.stack.state.s3 is not None
-        built = blueprint.build(request, case.provider.name, fragment, types, shared_state=shared)
-    ledger = cost.Ledger.of(built.graph, {one.key for one in fragment.machines}, types, case.prices(), files.size_bytes)
-    hosted, asked = case.catalog.hosted, case.loaded.stack
-    stale = case.catalog.stale(today or date.today(), case.provider.name, asked.region)
-    basis = cost.Basis(ledger, cost.Fleet.of(size), hosted, cost.usual(asked.model.id, hosted), stale)
+    laid = _lay_out(case, registry, checkpoint, size)
+    stale = case.catalog.stale(today or date.today(), case.provider.name, case.loaded.stack.region)
+    basis = _basis(case, laid, size, stale)
     reckoned = cost.reckon(basis)
     return Desired(
         loaded=case.loaded,
         pins=case.pins,
         policy=case.policy,
-        graph=blueprint.protected(built.graph, case.loaded),
-        outputs=built.outputs,
+        graph=blueprint.protected(laid.blueprint.graph, case.loaded),
+        outputs=laid.blueprint.outputs,
         provider=case.provider,
         facts=checkpoint.facts,
         sizing=size,
@@ -140,19 +129,48 @@ def desire(
         bill=reckoned.lines,
         economics=reckoned.economics if reckoned.lines else {},
         basis=basis,
-        summary={"Sizing": tuple(size.explanation), "Compliance": _compliance_lines(case.policy, case.loaded)},
+        summary={"Sizing": tuple(size.explanation), "Compliance": _compliance_lines(case.policy, case.loaded, checkpoint)},
         findings=compliance.licence_findings(checkpoint.facts),
         warnings=(
             *(str(w) for w in case.loaded.warnings),
             *checkpoint.notes,
             *size.warnings,
-            *fragment.notes,
-            *_pin_warnings(files.pinned),
+            *laid.fragment.notes,
+            *_gate_warnings(checkpoint, laid.files),
+            *_pin_warnings(laid.files.pinned),
             *_key_warnings(case.loaded),
             *(stale if reckoned.lines else ()),
         ),
         settled=network == "on",
     )
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A stack that was laid out: the model's files, the provider's part, the types of all resources, and the whole."""
+
+    files: blueprint.Files
+    fragment: Fragment
+    types: Mapping[str, ResourceType[Any, Any]]
+    blueprint: blueprint.Blueprint
+
+
+def _lay_out(case: Case, registry: Registry, checkpoint: Checkpoint, size: Sizing) -> _Laid:
+    with case.placed():
+        files = case.source.files(checkpoint, size.file_bytes)
+        request = blueprint.layout_request(case.loaded, case.policy, files, size, case.engine)
+        fragment = case.provider.layout(request)
+        types = registry.types([case.provider.name, *([fragment.hosts] if fragment.hosts else [])])
+        shared = case.loaded.stack.state.s3 is not None
+        built = blueprint.build(request, case.provider.name, fragment, types, shared_state=shared)
+    return _Laid(files, fragment, types, built)
+
+
+def _basis(case: Case, laid: _Laid, size: Sizing, stale: tuple[str, ...]) -> cost.Basis:
+    machines = {one.key for one in laid.fragment.machines}
+    ledger = cost.Ledger.of(laid.blueprint.graph, machines, laid.types, case.prices(), laid.files.size_bytes)
+    hosted = case.catalog.hosted
+    return cost.Basis(ledger, cost.Fleet.of(size), hosted, cost.usual(case.loaded.stack.model.id, hosted), stale)
 
 
 @dataclass(frozen=True)
@@ -180,6 +198,7 @@ class Case:
         blueprint.refuse_unbuilt(loaded, provider)
         pins = lockfile.read(loaded.folder / lockfile.FILE_NAME) if pinned else None
         catalog = Catalog.load(loaded.folder)
+        _check_price_names(loaded, catalog)
         return cls(
             loaded=loaded,
             pins=pins,
@@ -223,6 +242,7 @@ class Case:
             elsewhere=self.catalog.elsewhere(self.provider.name, stack.region),
             manifest=checkpoint.resolved.manifest if checkpoint.resolved else None,
             repository=checkpoint.repository,
+            region=stack.region,
             args=stack.engine.args,
         )
 
@@ -256,11 +276,26 @@ class Case:
             raise
 
 
-def sizing_request(inputs: Inputs, registry: Registry, network: Network = "sparing") -> tuple[SizingRequest, Engine]:
-    """Return what sizing is asked for a stack, without laying it out. Raises as `desire` does."""
+def sizing_request(inputs: Inputs, registry: Registry, network: Network = "sparing") -> tuple[SizingRequest, Case]:
+    """Return what sizing is asked for a stack, without laying it out, and the stack. Raises as `desire` does."""
     case = Case.open(inputs, registry, network)
     with case.placed("model.id"):
-        return case.request(case.source.known()), case.engine
+        return case.request(case.source.known()), case
+
+
+def _check_price_names(loaded: Loaded, catalog: Catalog) -> None:
+    """Refuse own prices that nothing would ask for; providers of others may have names of their own. Raises StackError."""
+    stack, found = loaded.stack, Diagnostics()
+    if stack.provider.name not in KNOWN_PROVIDERS:
+        return
+    names = catalog.price_names(stack.provider.name)
+    for name in stack.prices:
+        if name not in names:
+            path = f"prices.{name}"
+            hint = nearest(name, names) or "`llmdeploy catalog list prices` and `instances` have the names"
+            place = loaded.source.key_place(("prices", name))
+            found.error(f"nothing of {stack.provider.name} has a price of this name", place, path=path, hint=hint)
+    found.raise_if_errors()
 
 
 def _pin_warnings(pinned: bool) -> tuple[str, ...]:
@@ -269,16 +304,24 @@ def _pin_warnings(pinned: bool) -> tuple[str, ...]:
     return (f"the model's files are not pinned ({lockfile.FILE_NAME} is missing or older): run `llmdeploy lock` and commit it",)
 
 
+def _gate_warnings(checkpoint: Checkpoint, files: blueprint.Files) -> tuple[str, ...]:
+    if files.pinned or not checkpoint.facts.gated:
+        return ()
+    return (f"{checkpoint.repository} is gated: accept its licence on its page, and export HF_TOKEN, before `llmdeploy lock`",)
+
+
 def _key_warnings(loaded: Loaded) -> tuple[str, ...]:
     return () if loaded.stack.keys else ("no `keys:` in the stack file: nobody will be able to call the endpoint",)
 
 
-def _compliance_lines(policy: Policy, loaded: Loaded) -> tuple[str, ...]:
+def _compliance_lines(policy: Policy, loaded: Loaded, checkpoint: Checkpoint) -> tuple[str, ...]:
+    facts = checkpoint.facts
+    licence = (f"licence of the model: {facts.license}{', gated' if facts.gated else ''}",) if facts.license else ()
     if not policy.profiles:
-        return ("no profile",)
+        return ("no profile", *licence)
     demands = [f"{demand.control} ({demand.profile}): {demand.sentence}" for demand in policy.demands]
     residency = loaded.stack.compliance.residency
-    return ("profiles: " + ", ".join(policy.profiles), *demands, *([f"residency: {residency}"] if residency else []))
+    return ("profiles: " + ", ".join(policy.profiles), *demands, *([f"residency: {residency}"] if residency else []), *licence)
 
 
 def pinned(inputs: Inputs, registry: Registry) -> tuple[Path, Pins]:

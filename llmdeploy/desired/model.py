@@ -9,11 +9,13 @@ from typing import Literal
 from .. import compliance, sources
 from ..blueprint import Files
 from ..catalog import Catalog
+from ..catalog.licences import commercial
 from ..errors import StackError
 from ..manifest import ModelFacts
 from ..pins import PinnedModel, Pins
-from ..serving import Quantization
+from ..serving import Quantization, stack_error
 from ..sources import ResolvedModel
+from ..sources.folder import glance
 from ..stack.load import Loaded
 
 Network = Literal["on", "sparing", "off"]
@@ -26,7 +28,8 @@ class Checkpoint:
     """A model as far as it is known.
 
     resolved: its files, None before they were looked for. variant: the repository that holds the quantized weights. quant: what
-    the stack file asks for, as it concerns this checkpoint. notes: sentences for the plan.
+    the stack file asks for, as it concerns this checkpoint. token: reference to what
+    its server may ask for. notes: sentences for the plan.
     """
 
     facts: ModelFacts
@@ -34,6 +37,7 @@ class Checkpoint:
     resolved: ResolvedModel | None = None
     variant: str | None = None
     repository: str = ""
+    token: str | None = sources.HUB_TOKEN
     notes: tuple[str, ...] = ()
 
 
@@ -56,12 +60,20 @@ class ModelSource:
         """
         model, pinned = self.loaded.stack.model, self.pins.model if self.pins else None
         row, facts = self.catalog.model(model.id), self.catalog.facts(model.id)
-        if row is None or facts is None or row["hf_id"] is None or model.variant is not None:
+        holds = _held(facts, model.variant)
+        listed = model.variant is None or (holds is not None and model.quant in ("auto", holds))
+        if row is None or facts is None or row["hf_id"] is None or not listed:
+            if holds is not None and not listed:
+                raise stack_error(
+                    "model.quant", f"{model.variant} holds {holds}, not {model.quant}", hint=f"quant: {holds}, or auto"
+                )
+            if (seen := self._glanced(pinned)) is not None:
+                return seen
             self._refuse_asking(pinned)
             return self._exact(self._resolve(model.variant, pinned), model.quant, model.variant)
         if pinned is not None:
             return self._pinned(pinned, facts)
-        return Checkpoint(facts, model.quant, repository=row["hf_id"], notes=_notes(model.id, row.get("notes")))
+        return Checkpoint(facts, holds or model.quant, repository=row["hf_id"], notes=_notes(model.id, row.get("notes")))
 
     def chosen(self, before: Checkpoint, quantization: Quantization) -> Checkpoint:
         """Return the checkpoint that is fetched for `quantization`, with its files where they may be looked for."""
@@ -76,7 +88,7 @@ class ModelSource:
         """Return the files of a checkpoint. disk_bytes: what they are expected to take while nobody has looked."""
         resolved = checkpoint.resolved
         if resolved is None:
-            return Files(None, checkpoint.repository, disk_bytes, sources.HUB_TOKEN, pinned=False)
+            return Files(None, checkpoint.repository, disk_bytes, checkpoint.token, pinned=False)
         manifest = resolved.manifest
         # What llmdeploy writes itself is the same from the same version.
         pinned = manifest.kind == "generated" or (self.pins is not None and self.pins.model == resolved.pin)
@@ -84,7 +96,7 @@ class ModelSource:
 
     def _pinned(self, pinned: PinnedModel, facts: ModelFacts) -> Checkpoint:
         quant, variant = self.loaded.stack.model.quant, pinned.variant
-        holds = next((name for name, repository in facts.variants.items() if repository == variant), None)
+        holds = _held(facts, variant)
         if variant is not None and quant not in ("auto", holds):
             raise StackError(
                 f"stack.lock.yaml pins {variant}, which does not hold {quant}",
@@ -105,9 +117,22 @@ class ModelSource:
             file_bytes=resolved.manifest.size_bytes,
             variants={},
             license=resolved.license or known.license,
+            commercial=_commercial(resolved.license, known),
             gated=resolved.gated or known.gated,
         )
-        return Checkpoint(exact, quant, resolved, variant, resolved.manifest.location, resolved.notes)
+        return Checkpoint(exact, quant, resolved, variant, resolved.manifest.location, resolved.token, resolved.notes)
+
+    def _glanced(self, pinned: PinnedModel | None) -> Checkpoint | None:
+        """Return what a folder tells without its digests, where nobody needs them, or without its weights, where it has none."""
+        source = self.loaded.stack.model.variant or self.loaded.stack.model.id
+        place = sources.folder_of(source, self.loaded.folder)
+        if self.network == "on" or pinned is not None or place is None:
+            return None
+        seen = glance(place)
+        if seen.whole and self.network == "off":
+            return None
+        facts = ModelFacts(self.loaded.stack.model.id, seen.config, seen.weight_bytes, seen.file_bytes)
+        return Checkpoint(facts, self.loaded.stack.model.quant, repository=source, token=None)
 
     def _refuse_asking(self, pinned: PinnedModel | None) -> None:
         model = self.loaded.stack.model
@@ -133,6 +158,17 @@ class ModelSource:
 
 
 _WEIGHTS = (".safetensors", ".bin")
+
+
+def _commercial(license: str | None, known: ModelFacts) -> bool | None:
+    """Return whether commercial use is allowed: what the catalogue says of the same licence, else what its name tells."""
+    return known.commercial if license in (None, known.license) else commercial(license)
+
+
+def _held(facts: ModelFacts | None, variant: str | None) -> str | None:
+    """Return the number format that a repository of the catalogue holds; None for any other repository."""
+    variants: Mapping[str, str] = facts.variants if facts else {}
+    return next((name for name, repository in variants.items() if repository == variant), None)
 
 
 def _notes(model_id: str, note: str | None) -> tuple[str, ...]:

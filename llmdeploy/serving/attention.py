@@ -28,9 +28,14 @@ class Attention:
 
 @dataclass(frozen=True)
 class Latent:
-    """One compressed vector of `width` numbers for each token (multi-head latent attention); no head has a part of its own."""
+    """One compressed vector of `width` numbers for each token (multi-head latent attention); no head has a part of its own.
+
+    key_dim, value_dim: numbers of one head, to which it is expanded while a prompt is read.
+    """
 
     width: int
+    key_dim: int = 0
+    value_dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,10 @@ class Architecture:
     def token_numbers(self) -> int:
         """Return the numbers that one token adds in all layers while nothing slides out of a window."""
         return sum(_token_numbers(cache) for cache in self.caches)
+
+    def attention_operations(self, tokens: int) -> float:
+        """Return the floating-point operations that attention between the tokens of one prompt takes, in all layers."""
+        return sum(_operations(cache, self.heads, tokens) for cache in self.caches)
 
 
 def architecture(config: ModelConfig) -> Architecture:
@@ -184,8 +193,9 @@ def _latent(fields: ModelConfig) -> Architecture:
     if number(fields, "kv_lora_rank") is None:
         return _transformer(fields)
     width = need(fields, "kv_lora_rank") + need(fields, "qk_rope_head_dim")
-    heads = need(fields, "num_attention_heads")
-    return Architecture(heads, 1, width, ((Latent(width),),) * _layers(fields))
+    key_dim = need(fields, "qk_rope_head_dim") + (number(fields, "qk_nope_head_dim") or 0)
+    cache = Latent(width, key_dim, number(fields, "v_head_dim") or 0)
+    return Architecture(_heads(fields), 1, width, ((cache,),) * _layers(fields))
 
 
 def _gemma4(fields: ModelConfig) -> Architecture:
@@ -433,3 +443,11 @@ def _token_numbers(cache: Cache) -> int:
     if isinstance(cache, Attention):
         return cache.kv_heads * (cache.key_dim + cache.value_dim)
     return cache.width if isinstance(cache, Latent) else 0
+
+
+def _operations(cache: Cache, heads: int, tokens: int) -> float:
+    """A token looks at those before it, half of all on average, or at a window of them."""
+    if isinstance(cache, State):
+        return 0
+    window = cache.window if isinstance(cache, Attention) else 0
+    return 2 * heads * (cache.key_dim + cache.value_dim) * tokens * min(tokens / 2, window or tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -98,13 +98,27 @@ def _mxfp4(found: Mapping[str, Any]) -> Checkpoint:
 def _nvidia(found: Mapping[str, Any]) -> Checkpoint:
     inner = as_mapping(found.get("quantization")) or {}
     algorithm = str(found.get("quant_algo") or inner.get("quant_algo") or "").upper()
-    cache = str(found.get("kv_cache_quant_algo") or inner.get("kv_cache_quant_algo") or "").upper()
-    kv_bytes = 1 if cache == "FP8" or as_mapping(found.get("kv_cache_scheme")) else 2
+    cache = _nvidia_cache((inner, found))
+    if cache == "nvfp4":
+        return Checkpoint("", problem="the checkpoint asks for an NVFP4 KV cache, whose size is not known here")
+    kv_bytes = 1 if cache == "fp8" else 2
     if algorithm == "NVFP4" or found.get("quant_method") == "modelopt_fp4":
         return Checkpoint("nvfp4", bytes=STORED["nvfp4"], group=16, kv_bytes=kv_bytes)
     if algorithm in ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"):
         return replace(_eight_bit_float(blocks=algorithm == "FP8_PB_WO"), kv_bytes=kv_bytes)
     return Checkpoint("", problem=f'the checkpoint is quantized by ModelOpt as "{algorithm}", which is not known here')
+
+
+def _nvidia_cache(places: Sequence[Mapping[str, Any]]) -> str:
+    """Return the number format of the KV cache as vLLM reads it (`get_kv_cache_quant_algo_string`); others: as the model's."""
+    names = ("kv_cache_scheme", "kv_cache_quant_algo")
+    asked = next((place[name] for name in names for place in places if place.get(name)), "")
+    scheme = as_mapping(asked)
+    if scheme is None:
+        return str(asked).lower()
+    if scheme.get("type") == "float" and scheme.get("num_bits") == 8 and scheme.get("dynamic") is False:
+        return "fp8"
+    return "nvfp4" if scheme.get("type") == "float" and scheme.get("num_bits") == 4 else ""
 
 
 def _compressed(found: Mapping[str, Any]) -> Checkpoint:

@@ -31,6 +31,13 @@ class Parallel:
         """GPUs of one replica."""
         return self.tensor * self.pipeline
 
+    def stages(self, layers: int) -> tuple[range, ...]:
+        """Return the layers of each pipeline stage: what is left over goes to the last stages, but not to the very last one."""
+        each, over = divmod(layers, self.pipeline)
+        counts = [each + (1 if 1 <= self.pipeline - 1 - stage <= over else 0) for stage in range(self.pipeline)]
+        starts = [sum(counts[:stage]) for stage in range(self.pipeline)]
+        return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
+
 
 @dataclass(frozen=True)
 class Quantization:
@@ -80,7 +87,8 @@ class KvLayout:
     block_bytes: of one block, on the GPU that needs the most. request_blocks: that a request of `context` tokens takes at its
     peak. spare_blocks: that the engine keeps for itself and that no request gets. block_tokens: tokens of one block.
     token_bytes: of one token over all layers and all GPUs of a replica when nothing slides: what published tables call "KV bytes
-    per token". arithmetic: the derivation in words.
+    per token". read_bytes: that the GPU with the most reads for the next token of a request of `context` tokens; less than its
+    blocks where windows slide. arithmetic: the derivation in words.
     """
 
     context: int
@@ -89,6 +97,7 @@ class KvLayout:
     request_blocks: int
     spare_blocks: int
     token_bytes: int
+    read_bytes: int
     arithmetic: str = ""
 
     def bytes_for(self, requests: int) -> int:
@@ -116,8 +125,8 @@ class RenderRequest:
     served_name: what clients pass as `model`. context: tokens of one request, prompt and answer. concurrency: requests in flight.
     kv_cache_bytes, weight_bytes: memory for the KV cache and for the weights; on GPUs of one GPU. kv_cache_tokens: the tokens
     that the engine will report for it, as predicted. quant: as in the stack file. quantization: what it comes to. rank: which
-    machine of the replica this process is on. batched_tokens: tokens of one step, None for the engine's default. extra_args: the
-    engine's own options from the stack file, by name without dashes.
+    machine of the replica this process is on. batched_tokens: tokens of one step, None for what `Engine.batched_tokens` says.
+    extra_args: the engine's own options from the stack file, by name without dashes.
     """
 
     served_name: str
@@ -192,8 +201,11 @@ class Engine(Protocol):
         """Return the shape of the KV cache. Raises StackError naming what config.json lacks."""
         ...
 
-    def batched_tokens(self, concurrency: int, device: Device, gpu: Gpu | None) -> int:
-        """Return the tokens of one step that llmdeploy asks for, which the shape of a sliding cache depends on."""
+    def batched_tokens(self, concurrency: int, gpu: Gpu | None, args: Mapping[str, Any]) -> int:
+        """Return the tokens of one step, on `gpu` (None: on the CPU): what `args` say, else what llmdeploy asks for.
+
+        args: the engine's own options from the stack file. The shape of a sliding cache and the memory of a step depend on it.
+        """
         ...
 
     def parallel_problem(self, model: ModelFacts, parallel: Parallel, quantization: Quantization) -> str:

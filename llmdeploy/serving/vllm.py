@@ -75,8 +75,8 @@ class _Vllm:
     def kv_layout(self, model: ModelFacts, request: KvRequest) -> KvLayout:
         return vllm_kv.kv_layout(architecture(model.config), request)
 
-    def batched_tokens(self, concurrency: int, device: Device, gpu: Gpu | None) -> int:
-        return vllm_parallel.batched_tokens(concurrency, gpu if device == "cuda" else None)
+    def batched_tokens(self, concurrency: int, gpu: Gpu | None, args: Mapping[str, Any]) -> int:
+        return vllm_parallel.batched_tokens(concurrency, gpu, args)
 
     def parallel_problem(self, model: ModelFacts, parallel: Parallel, quantization: Quantization) -> str:
         return vllm_parallel.parallel_problem(model, parallel, quantization)

@@ -65,7 +65,7 @@ def kv_layout(model: Architecture, request: KvRequest) -> KvLayout:
         reason = "no layer of the model has attention: how vLLM divides memory for such models is not known here"
         raise stack_error("model.id", reason, hint="a model with attention in some of its layers")
     groups = _groups(placed)
-    stages = pipeline_stages(len(model.layers), request.parallel.pipeline)
+    stages = request.parallel.stages(len(model.layers))
     block_bytes = max(_stage_bytes(groups, stage) for stage in stages)
     request_blocks = sum(max(_blocks(page, request) for _, page in group) for group in groups)
     spare = _NULL_BLOCKS + (_AMX_SPARE_BLOCKS if request.device == "cpu" and _latent(model) else 0)
@@ -77,17 +77,9 @@ def kv_layout(model: Architecture, request: KvRequest) -> KvLayout:
         request_blocks=request_blocks,
         spare_blocks=spare,
         token_bytes=token_bytes,
+        read_bytes=max(sum(_read_bytes(page, request) for i, page in placed if i in stage) for stage in stages),
         arithmetic=_arithmetic(groups, request, block_bytes, request_blocks),
     )
-
-
-def pipeline_stages(layers: int, stages: int) -> tuple[range, ...]:
-    """Return the layers of each pipeline stage: what is left over goes to the last stages, but not to the very last one."""
-    counts = [layers // stages] * stages
-    for i in range(2, layers % stages + 2):
-        counts[-i] += 1
-    starts = [sum(counts[:i]) for i in range(stages)]
-    return tuple(range(start, start + count) for start, count in zip(starts, counts, strict=True))
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------------------
@@ -233,12 +225,18 @@ def _blocks(page: _Page, request: KvRequest) -> int:
     return -(-held // page.tokens)
 
 
+def _read_bytes(page: _Page, request: KvRequest) -> int:
+    """What one layer reads for the next token of a request with its full context."""
+    if page.kind == "state":
+        return page.size
+    return page.size // page.tokens * min(page.window or request.context, request.context)
+
+
 def _in_flight(request: KvRequest) -> int:
     """Tokens of the steps under way at once: a window cannot slide over them yet."""
     # One step for each pipeline stage, and on GPUs one more that is prepared meanwhile.
     steps = request.parallel.pipeline + (0 if request.device == "cpu" else 1)
-    chosen = request.args.get("max-num-batched-tokens")
-    return steps * (chosen if isinstance(chosen, int) else request.batched_tokens)
+    return steps * request.batched_tokens
 
 
 def _arithmetic(groups: Sequence[Sequence[_Placed]], request: KvRequest, block_bytes: int, request_blocks: int) -> str:

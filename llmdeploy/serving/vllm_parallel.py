@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from ..machine import Gpu
 from ..manifest import ModelConfig, ModelFacts
@@ -35,8 +35,11 @@ _GROUPS: Final = {"awq": 128, "gptq": 128, "int4": 128, "fp8": 128, "fp8_per_blo
 """Parameters in a row that share a scale, where the checkpoint is not at hand. FP8 repositories may or may not have blocks."""
 
 
-def batched_tokens(concurrency: int, gpu: Gpu | None) -> int:
-    """Return the engine's own default for a server, and a token for every request: it refuses less."""
+def batched_tokens(concurrency: int, gpu: Gpu | None, args: Mapping[str, Any]) -> int:
+    """Return what the stack file says, else the engine's own default for a server and a token for every request."""
+    chosen = args.get("max-num-batched-tokens")
+    if isinstance(chosen, int):
+        return chosen
     memory = 0 if gpu is None or "a100" in gpu.name.lower() else gpu.memory_bytes
     return max(concurrency, next((tokens for least, tokens in _STEPS if memory >= least), SMALL_STEP_TOKENS))
 

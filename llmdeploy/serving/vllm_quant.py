@@ -117,7 +117,8 @@ def _made(wanted: str, model: ModelFacts, published: Checkpoint, gpu: Gpu | None
     if published.quantized and same:
         return Quantization(wanted, "published", published.bytes, 2.0, published.kv_bytes, "", native=True)
     if wanted in _FLOATS and not published.quantized:
-        return Quantization(wanted, "published", 2.0, 2.0, 2, "", native=True)
+        # Cast to the other 16-bit format: the same size, and not the numbers that were published.
+        return Quantization(wanted, "published" if wanted == published.name else "load", 2.0, 2.0, 2, "", native=True)
     if wanted in AT_LOAD and not published.quantized:
         note = "vLLM makes it while it loads the 16-bit weights: download and disk are those of the published model"
         size = 1.0 + (BLOCK_SCALES if wanted == "fp8_per_block" else 0.0)

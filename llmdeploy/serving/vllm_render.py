@@ -44,8 +44,8 @@ _DTYPES: Final[Mapping[str, str]] = {"bf16": "bfloat16", "fp16": "float16"}
 
 
 def render(request: RenderRequest) -> ProcessSpec:
-    """Return the process. Raises StackError when a step cannot hold a token of every request."""
-    _check_batch(request)
+    """Return the process. Raises StackError when the engine would refuse to start with these options."""
+    _check_steps(request)
     cuda = request.device == "cuda"
     rate, least = (_CUDA_LOAD_BYTES_PER_S, _CUDA_START_S) if cuda else (_LOAD_BYTES_PER_S, _START_S)
     start_timeout_s = least + request.weight_bytes // rate
@@ -120,10 +120,13 @@ def _cuda(request: RenderRequest) -> dict[str, Any]:
     return options
 
 
+def _step(request: RenderRequest) -> int:
+    return request.batched_tokens or batched_tokens(request.concurrency, request.gpu, request.extra_args)
+
+
 def _defaults(request: RenderRequest) -> dict[str, Any]:
-    step = request.batched_tokens or batched_tokens(request.concurrency, request.gpu)
     return {
-        "max-num-batched-tokens": step,
+        "max-num-batched-tokens": _step(request),
         "max-num-queued-reqs": QUEUED_PER_RUNNING * request.concurrency,
         "generation-config": "auto",
         "seed": request.seed,
@@ -191,10 +194,20 @@ def _memory_bytes(request: RenderRequest) -> int:
     return request.parallel.gpus // request.parallel.machines * _GPU_PROCESS_BYTES
 
 
-def _check_batch(request: RenderRequest) -> None:
-    tokens = request.extra_args.get("max-num-batched-tokens")
-    if isinstance(tokens, int) and tokens < request.concurrency:
+def _check_steps(request: RenderRequest) -> None:
+    """Hold the options to vLLM's own rules (`SchedulerConfig.verify_max_model_len`)."""
+    step, context, prefix = _step(request), request.context, "engine.args."
+    if step < request.concurrency:
         raise stack_error(
-            "engine.args.max-num-batched-tokens",
-            f"{tokens} is less than model.concurrency = {request.concurrency}: every running request needs one token per step",
+            f"{prefix}max-num-batched-tokens",
+            f"{step} is less than model.concurrency = {request.concurrency}: every running request needs one token per step",
         )
+    if request.extra_args.get("enable-chunked-prefill") is False and step < context:
+        raise stack_error(
+            f"{prefix}enable-chunked-prefill",
+            f"without it a step must hold a whole prompt, and {step} tokens are less than model.context = {context}",
+            hint=f"max-num-batched-tokens: {context}",
+        )
+    threshold = request.extra_args.get("long-prefill-token-threshold", 0)
+    if threshold > context:
+        raise stack_error(f"{prefix}long-prefill-token-threshold", f"{threshold} is more than model.context = {context}")

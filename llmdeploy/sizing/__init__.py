@@ -16,18 +16,19 @@ from ..serving import Device, Engine, stack_error
 from ..serving.config_fields import number, text_fields
 from .cpu import cpu_candidates, cpu_placement, is_for_cpu
 from .document import document, refused_document
-from .evaluate import hint_of, sentence_of
+from .evaluate import hint_of, path_of, sentence_of
 from .explain import explanation
 from .model import Candidate, Loaded, Memory, Range, Sizing, SizingRequest, Throughput
-from .nearest import refusal
+from .nearest import check_region, gpu_like, refusal
 from .parameters import Parameters, parameters_of
+from .plausible import check_figures
 from .search import candidates, placement_of
 from .text import size
 from .weights import Weights, file_bytes, weights_of
 
 __all__ = [
     "Candidate", "Loaded", "Memory", "Parameters", "Range", "Sizing", "SizingRequest", "Throughput",
-    "choose", "document", "explore", "parameters_of", "report",
+    "choose", "document", "explore", "gpu_like", "parameters_of", "report",
 ]  # fmt: skip
 
 _CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length")
@@ -52,8 +53,10 @@ def explore(request: SizingRequest, engine: Engine) -> tuple[Candidate, ...]:
     Raises:
         StackError: the model cannot be served at all, wherever.
     """
+    check_figures(request.facts.config)
     request = _with_files(request)
     _check_context(request.context, request.facts.config)
+    check_region(request)
     return cpu_candidates(request, engine) if is_for_cpu(request) else candidates(request, engine)
 
 
@@ -62,12 +65,12 @@ def report(request: SizingRequest, engine: Engine) -> dict[str, Tree]:
     try:
         return document(choose(request, engine))
     except StackError as error:
-        reason, hint = sentence_of(error), hint_of(error)
+        reason, hint, path = sentence_of(error), hint_of(error), path_of(error)
     try:
         found = explore(request, engine)
     except StackError:
         found = ()
-    return refused_document(request, found, reason, hint)
+    return refused_document(request, found, reason, hint, path)
 
 
 def _with_files(request: SizingRequest) -> SizingRequest:

@@ -29,7 +29,7 @@ def cpu_candidates(request: SizingRequest, engine: Engine) -> tuple[Candidate, .
     """
     facts = request.facts
     quantization = engine.quantize(facts, request.quant, None)
-    batched = engine.batched_tokens(request.concurrency, "cpu", None)
+    batched = engine.batched_tokens(request.concurrency, None, request.args)
     layout = engine.kv_layout(facts, KvRequest(request.context, batched, quantization.kv_bytes, args=request.args))
     weights = cpu_weights(request, quantization)
     found = [_candidate(request, machine, weights, layout, engine.overhead_bytes("cpu"), batched) for machine in _kinds(request)]

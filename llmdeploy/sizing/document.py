@@ -51,11 +51,15 @@ def document(sizing: Sizing) -> dict[str, Tree]:
     }
 
 
-def refused_document(request: SizingRequest, found: Sequence[Candidate], reason: str, hint: str) -> dict[str, Tree]:
-    """Return the same where nothing fits: `reason` says why, `explanation` what would, and the candidates why each does not."""
+def refused_document(request: SizingRequest, found: Sequence[Candidate], reason: str, hint: str, path: str) -> dict[str, Tree]:
+    """Return the same where nothing fits: `reason` says why, `explanation` what would, and the candidates why each does not.
+
+    path: the part of the stack file that stands in the way.
+    """
     return {
         "fits": False,
         "reason": reason,
+        "path": path,
         "model": _model(request.facts, request.repository, None),
         "replicas": request.replicas,
         "context": request.context,

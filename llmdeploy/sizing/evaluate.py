@@ -8,6 +8,7 @@ from math import floor
 from ..errors import StackError
 from ..machine import Gpu, MachineType
 from ..serving import Engine
+from ..serving.attention import architecture
 from ..serving.model import KvLayout, KvRequest, Parallel, Quantization
 from .model import Loaded, Memory, SizingRequest, Throughput
 from .parameters import Parameters, parameters_of
@@ -25,13 +26,30 @@ class Fit:
     loaded: Loaded | None = None
 
 
+Layouts = dict[tuple[int, int, float, Parallel, tuple[int, int] | None], KvLayout | str]
+"""By context, tokens of a step, bytes of a cached number, split and compute capability: the layout, or why there is none."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was found out about one model, its files and the engine's options: true for every wish, so asked once.
+
+    weights: whole, and on the fullest GPU of a split. problems: of splits, "" for none.
+    """
+
+    weights: dict[Quantization, Weights] = field(default_factory=dict[Quantization, Weights])
+    on_gpu: dict[tuple[Quantization, Parallel], int] = field(default_factory=dict[tuple[Quantization, Parallel], int])
+    problems: dict[tuple[Quantization, Parallel], str] = field(default_factory=dict[tuple[Quantization, Parallel], str])
+    layouts: Layouts = field(default_factory=Layouts)
+
+
 @dataclass
 class Evaluator:
     """Answers for one request and one engine, each question once: many kinds of machine have the same GPUs."""
 
     request: SizingRequest
     engine: Engine
-    _weights: dict[Quantization, Weights] = field(default_factory=dict[Quantization, Weights], init=False)
+    known: Answers = field(default_factory=Answers)
     _fits: dict[tuple[str, int, Quantization, Parallel], Fit] = field(
         default_factory=dict[tuple[str, int, Quantization, Parallel], Fit], init=False
     )
@@ -41,10 +59,10 @@ class Evaluator:
 
     def weights(self, quantization: Quantization) -> Weights:
         """Return the model's weights in a quantization."""
-        if quantization not in self._weights:
-            request = self.request
-            self._weights[quantization] = weights_of(request.facts, self.parameters, quantization, request.manifest)
-        return self._weights[quantization]
+        found = self.known.weights
+        if quantization not in found:
+            found[quantization] = weights_of(self.request.facts, self.parameters, quantization, self.request.manifest)
+        return found[quantization]
 
     def evaluate(self, machine: MachineType, gpu: Gpu, quantization: Quantization, parallel: Parallel) -> Fit:
         """Return whether one replica, split so over GPUs of this machine, holds every request."""
@@ -57,31 +75,52 @@ class Evaluator:
         """Return how fast one replica is at the concurrency that is asked for; None when too little is known of the GPU."""
         if not predicts(gpu):
             return None
-        kv_bytes = loaded.layout.request_blocks * loaded.layout.block_bytes
-        roofline = Roofline(self.weights(loaded.quantization), parallel, gpu, kv_bytes, self.request.context)
+        context, kv_bytes = self.request.context, loaded.layout.read_bytes
+        attention = architecture(self.request.facts.config).attention_operations(context)
+        roofline = Roofline(self.weights(loaded.quantization), parallel, gpu, kv_bytes, context, attention)
         held = loaded.layout.requests(loaded.memory.available)
         return roofline.throughput(max(1, min(self.request.concurrency, held)))
 
     def _evaluate(self, machine: MachineType, gpu: Gpu, quantization: Quantization, parallel: Parallel) -> Fit:
         request, engine = self.request, self.engine
-        if problem := engine.parallel_problem(request.facts, parallel, quantization):
+        if problem := self._problem(quantization, parallel):
             return Fit(parallel, problem)
-        batched = engine.batched_tokens(request.concurrency, "cuda", gpu)
-        try:
-            wanted = KvRequest(request.context, batched, quantization.kv_bytes, parallel, "cuda", gpu, request.args)
-            layout = engine.kv_layout(request.facts, wanted)
-        except StackError as error:
-            return Fit(parallel, sentence_of(error))
+        batched = engine.batched_tokens(request.concurrency, gpu, request.args)
+        layout = self._layout(KvRequest(request.context, batched, quantization.kv_bytes, parallel, "cuda", gpu, request.args))
+        if isinstance(layout, str):
+            return Fit(parallel, layout)
         total = machine.gpu_memory_bytes
         memory = Memory(
             total=total,
             usable=floor(total * engine.gpu_memory_fraction()),
-            weights=self.weights(quantization).on_gpu(parallel),
+            weights=self._on_gpu(quantization, parallel),
             overhead=engine.gpu_overhead_bytes(request.facts, parallel, batched),
             needed=layout.bytes_for(request.concurrency),
         )
         reason = _reason(memory, layout, request, f"{parallel.gpus} x {gpu.name}", engine.gpu_memory_fraction(), parallel.gpus)
         return Fit(parallel, reason, Loaded(quantization, memory, layout, batched))
+
+    def _problem(self, quantization: Quantization, parallel: Parallel) -> str:
+        found, key = self.known.problems, (quantization, parallel)
+        if key not in found:
+            found[key] = self.engine.parallel_problem(self.request.facts, parallel, quantization)
+        return found[key]
+
+    def _on_gpu(self, quantization: Quantization, parallel: Parallel) -> int:
+        found, key = self.known.on_gpu, (quantization, parallel)
+        if key not in found:
+            found[key] = self.weights(quantization).on_gpu(parallel)
+        return found[key]
+
+    def _layout(self, wanted: KvRequest) -> KvLayout | str:
+        capability = wanted.gpu.capability if wanted.gpu else None
+        found, key = self.known.layouts, (wanted.context, wanted.batched_tokens, wanted.kv_bytes, wanted.parallel, capability)
+        if key not in found:
+            try:
+                found[key] = self.engine.kv_layout(self.request.facts, wanted)
+            except StackError as error:
+                found[key] = sentence_of(error)
+        return found[key]
 
 
 def sentence_of(error: StackError) -> str:
@@ -92,6 +131,11 @@ def sentence_of(error: StackError) -> str:
 def hint_of(error: StackError) -> str:
     """Return what to do about it."""
     return next((str(getattr(found, "hint", "")) for found in error.diagnostics), error.hint)
+
+
+def path_of(error: StackError) -> str:
+    """Return the part of the stack file that it is about."""
+    return next((str(getattr(found, "path", "")) for found in error.diagnostics), "")
 
 
 def _reason(memory: Memory, layout: KvLayout, request: SizingRequest, gpus: str, fraction: float, count: int) -> str:

@@ -18,11 +18,10 @@ class SizingRequest:
     """What must fit, and where it may run.
 
     context: tokens of one request, prompt and answer. concurrency: requests in flight of one replica. quant: as in the stack
-    file; quants: names that may be used, None for all. gpu: name of a GPU, `auto` or `none`; count: GPUs of one replica, None to
-    choose; instance_type: the only kind of machine to look at. machines: those that can be had; none, or none with a GPU, is the
-    CPU. gpus: every GPU that is known, by name. elsewhere: instance type or GPU -> regions where it can be had though not here.
-    manifest: the files, when they are known. repository: where they come from. args: the engine's own options from the stack
-    file.
+    file. gpu: name of a GPU, `auto` or `none`; count: GPUs of one replica, None to choose; instance_type: the only kind of
+    machine to look at. machines: those that can be had; none, or none with a GPU, is the CPU. gpus: every GPU that is known, by
+    name. region: as in the stack file. elsewhere: instance type or GPU -> regions where it can be had though not here. manifest:
+    the files, when they are known. repository: where they come from. args: the engine's own options from the stack file.
     """
 
     facts: ModelFacts
@@ -35,10 +34,10 @@ class SizingRequest:
     instance_type: str | None = None
     machines: Sequence[MachineType] = ()
     gpus: Mapping[str, Gpu] = field(default_factory=dict[str, Gpu])
-    quants: frozenset[str] | None = None
     elsewhere: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     manifest: Manifest | None = None
     repository: str = ""
+    region: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 

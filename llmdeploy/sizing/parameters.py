@@ -76,10 +76,9 @@ class Parameters:
     embedding: the table that tokens are looked up in (and learned positions). head: the output matrix, 0 when it is that table.
     vision: encoder of images and its projector, in 16 bits. idle: layers that are in the files and not loaded, because they only
     guess several tokens ahead; no total has them. expert_share: part of the routed experts that one token uses.
-    kv_heads: of one layer. attention: query heads x head dimension over all layers, for the work that grows with the square of
-    a prompt. window: tokens that a layer looks back at, None for all. uses: parameters of one token where they are known
-    otherwise. factor: what every count is multiplied with to meet the known total. known: the count was checked against
-    published totals for this type of model. note: what a reader should know about the count.
+    kv_heads: of one layer. uses: parameters of one token where they are known otherwise. factor: what every count is multiplied
+    with to meet the known total. known: the count was checked against published totals for this type of model. note: what a
+    reader should know about the count.
     """
 
     layers: tuple[Layer, ...]
@@ -89,8 +88,6 @@ class Parameters:
     idle: int = 0
     expert_share: float = 1.0
     kv_heads: int = 1
-    attention: int = 0
-    window: int | None = None
     uses: int | None = None
     factor: float = 1.0
     known: bool = True
@@ -110,9 +107,14 @@ class Parameters:
         return round(self.total - self.factor * idle)
 
     @cached_property
+    def in_layers(self) -> int:
+        """Parameters that one token of a prompt is multiplied with: the output matrix is for the last one only."""
+        return max(1, round(self.active - self.factor * (self.vision + self.embedding + self.head)))
+
+    @cached_property
     def multiplied(self) -> int:
-        """Parameters that one token of text is multiplied with: without the encoder of images and what is only looked up in."""
-        return round(self.active - self.factor * (self.vision + (self.embedding if self.head else 0)))
+        """Parameters that one token of an answer is multiplied with: without the encoder of images and what is looked up in."""
+        return self.in_layers + round(self.factor * (self.head or self.embedding))
 
 
 def parameters_of(facts: ModelFacts) -> Parameters:
@@ -212,7 +214,6 @@ def _counted(fields: ModelConfig) -> Parameters:
     attention = _attention(fields, hidden, heads, head_dim, kv_heads)
     known = kind in _PLAIN | _GATED
     built = _stack(fields, layers, hidden, attention)
-    window = number(fields, "sliding_window") if fields.get("use_sliding_window", True) else None
     return Parameters(
         layers=built,
         embedding=(vocab + positions) * hidden,
@@ -222,8 +223,6 @@ def _counted(fields: ModelConfig) -> Parameters:
         head=0 if fields.get("tie_word_embeddings", kind in _TIED) else vocab * hidden,
         expert_share=_need(fields, *_USED) / _need(fields, *_EXPERTS) if number(fields, *_EXPERTS) else 1.0,
         kv_heads=kv_heads,
-        attention=layers * heads * head_dim,
-        window=window,
         known=known,
         note="" if known else f"{_named(fields)} is not one that was checked: its parameters were counted from config.json",
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from ..errors import StackError
 from ..machine import Gpu, MachineType, Placement, Slot
-from ..serving import Engine, stack_error
+from ..serving import Engine
 from ..serving.model import Parallel, Quantization
-from .evaluate import Evaluator, Fit, sentence_of
+from .evaluate import Answers, Evaluator, Fit, sentence_of
 from .model import Candidate, SizingRequest
 from .text import plural
 
@@ -17,7 +17,7 @@ _SPANS = (2, 4)
 
 
 def candidates(request: SizingRequest, engine: Engine) -> tuple[Candidate, ...]:
-    """Return one candidate for each kind of machine with a GPU: those that fit first, the best numbers and the cheapest first.
+    """Return one candidate for each kind of machine with a GPU: first what fits, has a price, the best numbers, and is cheap.
 
     Several machines for one replica are looked at only where no single one holds it.
     """
@@ -31,9 +31,9 @@ def candidates(request: SizingRequest, engine: Engine) -> tuple[Candidate, ...]:
     return tuple(search.with_throughput(one) for one in sorted(found, key=_rank))
 
 
-def holds(request: SizingRequest, engine: Engine) -> bool:
-    """Whether anything fits; quicker than `candidates`, which look at every kind of machine."""
-    search = _Search(request, engine)
+def holds(request: SizingRequest, engine: Engine, known: Answers) -> bool:
+    """Whether anything fits; quicker than `candidates`, which look at every kind of machine. known: kept between wishes."""
+    search = _Search(request, engine, known)
     kinds = {(one.gpu.name if one.gpu else "", one.gpus, one.gpu_memory_bytes, one.available): one for one in wanted(request)}
     largest = sorted(kinds.values(), key=lambda one: one.gpus * one.gpu_memory_bytes, reverse=True)
     return any(search.best(machine, span).fits for span in (1, *_SPANS) for machine in largest)
@@ -60,11 +60,14 @@ def placement_of(one: Candidate, replicas: int) -> Placement:
     return Placement(one.machine, one.machines, tuple(shared))
 
 
-def _rank(one: Candidate) -> tuple[bool, tuple[int, float, int], bool, float, int, int, str]:
+def _rank(one: Candidate) -> tuple[bool, bool, tuple[int, float, int], float, int, int, tuple[int, int, str]]:
     price = one.usd_per_hour
     numbers = _precision(one.loaded.quantization) if one.fits and one.loaded else (0, 0.0, 0)
     gpus = one.gpus if one.machine.available is not None else one.machines * one.machine.gpus
-    return not one.fits, numbers, price is None, price or 0.0, gpus, one.machine.gpu_memory_bytes, one.machine.name
+    # Without prices the smallest machine: it is the cheapest of those with the same GPUs.
+    rest = one.machine.memory_bytes, one.machine.vcpus, one.machine.name
+    # Nobody can say that what has no price is cheap: it comes after all that has one, however wide its numbers.
+    return not one.fits, price is None, numbers, price or 0.0, gpus, one.machine.gpu_memory_bytes, rest
 
 
 def _precision(quantization: Quantization) -> tuple[int, float, int]:
@@ -83,10 +86,10 @@ class _Split:
 
 
 class _Search:
-    def __init__(self, request: SizingRequest, engine: Engine) -> None:
+    def __init__(self, request: SizingRequest, engine: Engine, known: Answers | None = None) -> None:
         self._request = request
         self._engine = engine
-        self._evaluator = Evaluator(request, engine)
+        self._evaluator = Evaluator(request, engine, known or Answers())
         self._formats: dict[str, list[Quantization]] = {}
 
     def best(self, machine: MachineType, span: int) -> Candidate:
@@ -117,11 +120,7 @@ class _Search:
         request, engine = self._request, self._engine
         if request.quant != "auto":
             return [engine.quantize(request.facts, request.quant, gpu)]
-        known = engine.quantizations(request.facts, gpu)
-        names = [name for name in known if request.quants is None or name in request.quants]
-        if known and not names:
-            raise stack_error("model.quant", f"none of {', '.join(known)} is allowed here")
-        found = [engine.quantize(request.facts, name, gpu) for name in names]
+        found = [engine.quantize(request.facts, name, gpu) for name in engine.quantizations(request.facts, gpu)]
         # A conversion that the GPU cannot compute in only costs numbers and time: it must be asked for.
         found = sorted((one for one in found if one.made != "load" or one.native), key=_precision)
         return found or [engine.quantize(request.facts, "auto", gpu)]
@@ -156,14 +155,17 @@ class _Search:
         return max((one for one in room if one.fit.parallel.pipeline == pipeline), key=lambda one: one.gpus)
 
     def _split(self, machine: MachineType, gpu: Gpu, quantization: Quantization, gpus: int, span: int) -> Fit:
-        """Return the split with the widest tensor parallelism that the model allows; the rest are stages of a pipeline."""
-        first: Fit | None = None
-        for tensor in reversed(_divisors(gpus)):
-            fit = self._evaluator.evaluate(machine, gpu, quantization, Parallel(tensor, span * gpus // tensor, span))
-            if fit.loaded is not None:
-                return fit
-            first = first or fit
-        return first or Fit(Parallel(gpus, span, span), "this machine has no GPU")
+        """Return the split with the widest tensor parallelism that fits; the rest are stages of a pipeline.
+
+        When none fits, the widest that the model can be split in. Narrower ones hold more where a cache is on every rank.
+        """
+        splits = (Parallel(tensor, span * gpus // tensor, span) for tensor in reversed(_divisors(gpus)))
+        tried: list[Fit] = []
+        for parallel in splits:
+            tried.append(self._evaluator.evaluate(machine, gpu, quantization, parallel))
+            if not tried[-1].reason:
+                return tried[-1]
+        return next((fit for fit in tried if fit.loaded is not None), tried[0])
 
 
 def _packing(replicas: int, machine: MachineType, each: int, span: int) -> tuple[int, int]:

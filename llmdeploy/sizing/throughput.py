@@ -43,13 +43,18 @@ _BOUND: Final = _Regime(1.0, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class Roofline:
-    """One replica on one kind of GPU. kv_bytes: of one request on one GPU at the context that is asked about."""
+    """One replica on one kind of GPU.
+
+    kv_bytes: that one GPU reads for the next token of one request at the context that is asked about. attention: floating-point
+    operations between the tokens of a prompt of that context.
+    """
 
     weights: Weights
     parallel: Parallel
     gpu: Gpu
     kv_bytes: int
     context: int
+    attention: float
 
     def decode(self, requests: int) -> Range:
         """Return the output tokens per second of `requests` requests together."""
@@ -57,7 +62,7 @@ class Roofline:
 
     def prefill(self) -> Range:
         """Return the tokens of prompts per second that can be read in."""
-        work = 2 * self.weights.parameters.multiplied
+        work = 2 * self.weights.parameters.in_layers
         return Range(*(self._flops * one.arithmetic * self.parallel.gpus / work for one in (self._planning, _BOUND)))
 
     def first_token_s(self) -> Range:
@@ -65,11 +70,8 @@ class Roofline:
 
         The planning value has the attention over the prompt in it, which grows with its square; the bound has not.
         """
-        counted, prefill = self.weights.parameters, self.prefill()
-        span = min(self.context / 2, counted.window or self.context)
-        attention = 4 * counted.attention * span * self.context
-        attention_s = attention / (self._wide_flops * ARITHMETIC_PART * self.parallel.gpus)
-        one = self.decode(1)
+        attention_s = self.attention / (self._wide_flops * ARITHMETIC_PART * self.parallel.gpus)
+        one, prefill = self.decode(1), self.prefill()
         return Range(
             self.context / prefill.planning + attention_s + 1 / one.planning, max(self.context / prefill.bound, 1 / one.bound)
         )

@@ -52,11 +52,9 @@ class Weights:
         """
         counted, tensor = self.parameters, parallel.tensor
         other = self.quantization.other_bytes
-        start = 0
-        stages = stage_layers(len(counted.layers), parallel.pipeline)
-        for index, count in enumerate(stages):
-            held = sum(self._layer(layer, tensor, experts) for layer in counted.layers[start : start + count])
-            start += count
+        stages = parallel.stages(len(counted.layers))
+        for index, stage in enumerate(stages):
+            held = sum(self._layer(counted.layers[layer], tensor, experts) for layer in stage)
             first, last = index == 0, index == len(stages) - 1
             held += counted.vision * other if first and table else 0
             if (first and table) or (last and not counted.head and (not first or not table)):
@@ -70,12 +68,6 @@ class Weights:
         return (split + layer.whole) * self.quantization.linear_bytes + layer.other * self.quantization.other_bytes
 
 
-def stage_layers(layers: int, stages: int) -> list[int]:
-    """Return the layers of each pipeline stage; what is over goes to the stages before the last, from behind, as in vLLM."""
-    each, over = divmod(layers, stages)
-    return [each + (1 if 1 <= stages - 1 - index <= over else 0) for index in range(stages)]
-
-
 def weights_of(facts: ModelFacts, counted: Parameters, quantization: Quantization, manifest: Manifest | None) -> Weights:
     """Return the weights as they are loaded. Exact where the files are loaded as they are published, else counted."""
     factor = counted.factor
@@ -84,7 +76,7 @@ def weights_of(facts: ModelFacts, counted: Parameters, quantization: Quantizatio
     estimate = round(factor * (linear * quantization.linear_bytes + other * quantization.other_bytes))
     published = file_bytes(facts, manifest)
     disk = _disk(facts, counted, manifest) if quantization.made != "variant" else estimate + _SMALL_FILES
-    if quantization.made != "published" or published is None:
+    if quantization.made == "variant" or quantization.flag or published is None:
         return Weights(counted, quantization, estimate, disk, exact=False)
     # Loaded in another width than stored, such as a float32 checkpoint in bfloat16.
     cast = 1.0 if is_quantized(facts.config) else quantization.linear_bytes / stored_bytes(facts.config)

@@ -102,6 +102,12 @@ def resolve_model(
     )
 
 
+def folder_of(source: str, folder: Path) -> Path | None:
+    """Return the folder that `source` names (relative to `folder`), None when it names none that is there."""
+    path = folder / os.path.expanduser(source)
+    return path if source != TINY_RANDOM and "://" not in source and os.path.isdir(path) else None
+
+
 def needs_hub(source: str, folder: Path) -> bool:
     """Tell whether only the Hub knows `source`: no folder (relative to `folder`), no bucket, nothing that llmdeploy writes."""
     place = source.startswith(("/", "./", "../", "~")) or source in (".", "..", TINY_RANDOM) or "://" in source

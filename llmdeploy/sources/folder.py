@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,50 @@ def read_folder(
         config = selection.decode_config(_read_small(folder / "config.json"), str(folder))
     except OSError as error:
         raise LlmdeployError(f"cannot read {error.filename or folder}: {error.strerror or error}") from None
+    _check_whole(files, indexes.get(selection.INDEX), folder)
     location = str(folder.resolve())
     return Manifest(kind="folder", location=location, revision="local", files=files), config
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a folder tells without a look into its weights: config.json, and bytes of the weights and of all files where known."""
+
+    config: Mapping[str, Any]
+    weight_bytes: int | None
+    file_bytes: int | None
+    whole: bool
+
+
+def glance(folder: Path) -> Glance:
+    """Return what the model in `folder` is, without reading a weight file; only its index has to be there, or not even that.
+
+    Raises:
+        LlmdeployError: it holds no config.json, or cannot be read.
+    """
+    try:
+        paths = _list(folder)
+        if "config.json" not in paths:
+            raise LlmdeployError(f"{folder} holds no config.json", hint="name the folder that holds the model's config.json")
+        config = selection.decode_config(_read_small(folder / "config.json"), str(folder))
+        index = _read_small(folder / selection.INDEX) if selection.INDEX in paths else None
+        weights = selection.plain_safetensors(paths)
+        if not weights:
+            return Glance(config, selection.total_size(index, str(folder)) if index else None, None, whole=False)
+        sizes = {path: (folder / path).stat().st_size for path in {*selection.configuration(paths), *weights}}
+    except OSError as error:
+        raise LlmdeployError(f"cannot read {error.filename or folder}: {error.strerror or error}") from None
+    return Glance(config, sum(sizes[path] for path in weights), sum(sizes.values()), whole=True)
+
+
+def _check_whole(files: tuple[WeightFile, ...], index: bytes | None, folder: Path) -> None:
+    """Refuse weights that are smaller than their index says. Raises LlmdeployError."""
+    said = selection.total_size(index, str(folder)) if index else None
+    there = sum(file.size_bytes for file in files if file.path.endswith(".safetensors"))
+    if said is not None and there < said:
+        raise LlmdeployError(
+            f"the weights in {folder} hold {there:,} bytes, and their index says {said:,}", hint="the copy is not complete"
+        )
 
 
 def _list(folder: Path) -> list[str]:

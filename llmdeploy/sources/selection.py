@@ -42,10 +42,8 @@ def weights(paths: Iterable[str], indexes: Mapping[str, bytes], *, where: str, s
         LlmdeployError: no usable weights, or the index names files that are not there.
     """
     there = sorted(paths)
-    safetensors = [path for path in there if _SAFETENSORS.fullmatch(path)]
-    if safetensors:
-        plain = [path for path in safetensors if not _CONSOLIDATED.fullmatch(path)]
-        return _by_index(plain or safetensors, indexes.get(INDEX), "model.safetensors", where)
+    if safetensors := plain_safetensors(there):
+        return _by_index(safetensors, indexes.get(INDEX), "model.safetensors", where)
     pickled = [path for path in there if _BIN.fullmatch(path)]
     if pickled and not safetensors_only:
         return _by_index(pickled, indexes.get(BIN_INDEX), "pytorch_model.bin", where)
@@ -57,6 +55,19 @@ def weights(paths: Iterable[str], indexes: Mapping[str, bytes], *, where: str, s
     formats = [path for path in there if path.endswith((".gguf", ".onnx", ".pt", ".pth"))]
     other = f"; {formats[0]} is in a format that is not served" if formats else ""
     raise LlmdeployError(f"{where} holds no safetensors{other}", hint="name a repository or folder that holds safetensors")
+
+
+def plain_safetensors(paths: Iterable[str]) -> list[str]:
+    """Return the safetensors files, without a second copy in another format. Sorted."""
+    found = sorted(path for path in paths if _SAFETENSORS.fullmatch(path))
+    return [path for path in found if not _CONSOLIDATED.fullmatch(path)] or found
+
+
+def total_size(index: bytes, where: str) -> int | None:
+    """Return the bytes of all tensors as the index of the weights has them, None where it does not say."""
+    metadata = _mapping(index, f"the index of the weights of {where}").get("metadata")
+    size = cast("dict[str, object]", metadata).get("total_size") if isinstance(metadata, dict) else None
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def decode_config(content: bytes, where: str) -> Mapping[str, Any]:

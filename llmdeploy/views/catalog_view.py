@@ -13,6 +13,7 @@ from ..machine import MachineType, Quotes
 from ..prices import Confidence, Price
 from ..resource import Tree
 from .document import FORMAT_VERSION
+from .figures import exact_usd
 from .screen import BLANK, Line, line
 from .table import table
 
@@ -167,7 +168,7 @@ def _instance(found: Sequence[MachineType]) -> Sequence[str]:
         str(one.vcpus),
         f"{one.memory_bytes / 2**30:.0f}",
         f"{one.local_disk_bytes / 1e9:.0f}" if one.local_disk_bytes else "",
-        _usd(one.price, 4),
+        _usd(one.price),
         str(places),
     )
 
@@ -193,7 +194,7 @@ def _prices(chosen: Chosen) -> _Table:
     for provider, region, prices in _by_region(chosen):
         units = unit_prices.units(provider)
         found = ((name, price) for name, price in sorted(prices.items()) if name in units)
-        rows += [(name, region, _usd(price, 5), price.unit, price.as_of or "-") for name, price in found]
+        rows += [(name, region, _usd(price), price.unit, price.as_of or "-") for name, price in found]
     headings = ("NAME", "REGION", "USD", "PER", "AS OF")
     title = f"{len(rows)} prices beside those of machines, which `catalog list instances` has."
     return _Table(title, headings, rows)
@@ -241,8 +242,8 @@ TABLES = tuple(_TABLES)
 """Names of the tables."""
 
 
-def _usd(price: Price | None, digits: int) -> str:
-    return f"{round(price.usd, digits):g}{_MARKS[price.confidence]}" if price else "-"
+def _usd(price: Price | None) -> str:
+    return f"{exact_usd(price.usd)}{_MARKS[price.confidence]}" if price else "-"
 
 
 def _plain(value: Any) -> Any:

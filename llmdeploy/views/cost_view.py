@@ -12,28 +12,16 @@ from ..plan import Plan
 from ..prices import HOURS_PER_MONTH, CostLine, Total
 from ..resource import Tree
 from .cost_curve import curve_lines
+from .figures import exact_usd, usd
 from .screen import BLANK, Line, line
 from .table import table
 
-_LARGEST = 5
+_LARGEST = 3
 _COMPARED = 2
 _TOLD = (0.4, 1.0)
 _WIDTH = 80
 _LEAST_LABEL = 18
 _MARKS = {"seen": ("", ""), "derived": (" ~", " (~ derived)"), "unverified": (" ?", " (? unverified)")}
-
-
-def usd(amount: float) -> str:
-    """Return an amount for people: two digits after the point, four where it is small."""
-    if amount == 0 or abs(amount) >= 0.1:
-        return f"{amount:,.2f}"
-    return f"{amount:.4f}" if abs(amount) >= 0.0001 else "<0.0001"
-
-
-def price(amount: float) -> str:
-    """Return a price of a million tokens with all of its digits, at least two after the point."""
-    whole, _, digits = f"{amount:,.4f}".partition(".")
-    return f"{whole}.{digits.rstrip('0').ljust(2, '0')}"
 
 
 # --- the block of a plan ----------------------------------------------------------------------------------------------------
@@ -51,18 +39,14 @@ def cost_block(plan: Plan) -> tuple[str, ...]:
 def _bill(plan: Plan) -> Iterator[str]:
     total = Total.of(plan.cost)
     change = f"; {_change(total.usd_per_month, Total.of(plan.prior_cost).usd_per_month)}" if plan.prior_cost else ""
+    once = f"; {usd(total.usd_once)} USD once" if total.usd_once else ""
     month = f"{usd(total.usd_per_month)} USD in a month of {HOURS_PER_MONTH} hours"
-    yield f"{usd(total.usd_per_hour)} USD per hour, {month}{change}"
+    yield f"{usd(total.usd_per_hour)} USD per hour, {month}{change}{once}"
     large = [one for one in plan.cost if one.usd_per_month]
-    for one in large[:_LARGEST]:
-        yield f"{_titled(one)}: {usd(one.usd_per_month or 0.0)} per month"
-    small = large[_LARGEST:]
-    if small:
-        together = sum(one.usd_per_month or 0.0 for one in small)
-        yield f"and {len(small)} smaller {'one' if len(small) == 1 else 'ones'}: {usd(together)} per month"
-    once = [one for one in plan.cost if one.usd_once]
-    if once:
-        yield f"once: {usd(total.usd_once)} USD ({'; '.join(_titled(one) for one in once)})"
+    told = [f"{usd(one.usd_per_month or 0.0)} {_titled(one)}" for one in large[:_LARGEST]]
+    others = sum(one.usd_per_month or 0.0 for one in large[_LARGEST:])
+    if told:
+        yield f"per month: {' + '.join([*told, *([f'{usd(others)} others'] if others else [])])}"
     if total.unpriced:
         yield f"no price for {', '.join(total.unpriced)}: the sums leave that out"
 
@@ -93,18 +77,29 @@ def _quantity(quantity: float, unit: str, per: str) -> str:
 def _per_million(economics: Mapping[str, Tree]) -> Iterator[str]:
     found = {one["utilization"]: one["usd"] for one in economics.get("usd_per_million_tokens", ())}
     if found:
-        told = ", ".join(f"{usd(found[share])} USD at {share:.0%}" for share in found if share in _TOLD)
+        low, full = _TOLD
         share = economics["assumptions"]["input_share"]
-        yield f"a million tokens ({share:.0%} input): {told} of what the machines can carry (a prediction)"
+        told = f"{usd(found[low])} USD at {low:.0%} use of the machines, {usd(found[full])} at {full:.0%}"
+        yield f"a million tokens ({share:.0%} input), predicted: {told}"
 
 
 def _break_even(economics: Mapping[str, Tree]) -> Iterator[str]:
+    """Say from which volume on the stack is cheaper than the first hosted APIs, and when that needs more machines than it has."""
     if not economics.get("curve"):
         return
+    use: float = economics["assumptions"]["utilization"]
+    carried = economics["capacity_tokens_per_month"] * use
+    never: list[str] = []
     for one in economics["against"][:_COMPARED]:
-        volume = one["break_even_tokens_per_month"]
-        api = f"cheaper than {one['name']} ({usd(one['blended'])} USD a million)"
-        yield f"never {api}" if volume is None else f"{api} from {tokens_text(volume)} tokens per month on"
+        volume: float | None = one["break_even_tokens_per_month"]
+        if volume is None:
+            never.append(f"{one['name']} ({usd(one['blended'])}{'' if never else ' USD a million'})")
+            continue
+        more = f"; these machines carry {tokens_text(carried)} at {use:.0%} use" if volume > carried else ""
+        api = f"{one['name']} ({usd(one['blended'])} USD a million)"
+        yield f"cheaper than {api} from {tokens_text(volume)} tokens per month on{more}"
+    if never:
+        yield f"never cheaper than {' or '.join(never)}"
 
 
 # --- `llmdeploy cost` -------------------------------------------------------------------------------------------------------
@@ -141,13 +136,13 @@ def _bill_lines(economics: Mapping[str, Any], width: int | None) -> Iterator[Lin
         operations = economics["assumptions"]["operations_usd_per_month"]
         if operations:
             rows.append(("operations", "1", usd(operations / HOURS_PER_MONTH), usd(operations), "-", "given"))
-        month = economics["usd_per_month"] + operations
-        hour = economics["usd_per_hour"] + operations / HOURS_PER_MONTH
-        if any(one["usd_per_unit"] is not None for one in lines):
+        if economics["usd_per_month"] is not None:
+            month = economics["usd_per_month"] + operations
+            hour = economics["usd_per_hour"] + operations / HOURS_PER_MONTH
             rows.append(("together", "", usd(hour), usd(month), usd(economics["usd_once"]), ""))
         yield from table(*_narrowed(*_right(headings, rows, (2, 3, 4)), width), width)
     before = economics["prior_usd_per_month"]
-    if before is not None:
+    if before is not None and economics["usd_per_month"] is not None:
         yield line(f"{_change(economics['usd_per_month'], before)} ({usd(before)})".capitalize(), hang=2)
     for number, (source, confidence) in enumerate(sources, 1):
         yield line(f"[{number}] {source}{_MARKS[confidence][1]}", hang=4)
@@ -231,5 +226,5 @@ def _hosted_lines(economics: Mapping[str, Any], width: int | None) -> Iterator[L
 def _hosted_row(one: Mapping[str, Any], compared: bool) -> list[str]:
     volume = one["break_even_tokens_per_month"]
     verdict = "?" if not compared else "never" if volume is None else tokens_text(volume)
-    cached = "-" if one["cached"] is None else price(one["cached"])
-    return [one["name"], price(one["input"]), cached, price(one["output"]), price(one["blended"]), verdict]
+    cached = "-" if one["cached"] is None else exact_usd(one["cached"])
+    return [one["name"], exact_usd(one["input"]), cached, exact_usd(one["output"]), exact_usd(one["blended"]), verdict]

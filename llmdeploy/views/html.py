@@ -16,6 +16,7 @@ from ..change import Action
 from ..plan import Plan
 from ..policy import Finding
 from . import value
+from .figures import TIMES, gpu_title
 from .html_architecture import architecture
 from .html_changes import ChangeView, GroupView, change_groups, drift_views
 from .html_cost import CostView, cost_view
@@ -23,7 +24,8 @@ from .html_curve import curve
 from .html_drawing import Drawing
 from .html_picture import picture
 from .html_sizing import Figure, SizingView, quantization_name, sizing_view
-from .human import SYMBOLS, counts, in_doubt, outputs_after, plan_lines, summary, warnings
+from .human import SYMBOLS, alike, counts, in_doubt, outputs_after, plan_lines, summary, warnings
+from .sizing_view import chosen_machines
 from .visible import printable, visible
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ MAX_BYTES = 2_000_000
 _CHANGES_BYTES = 1_400_000
 _CUT = 2_000
 _MUST_READ = 200
+_ASKED_FIRST = {"Requests at full context": "", "Output together": "predicted, "}
 _VERBS: tuple[tuple[Action, str], ...] = (
     ("create", "create"),
     ("update", "change"),
@@ -179,28 +182,25 @@ def _subject(plan: Plan) -> str:
     if not quantization:
         return str(model)
     where = ", ".join(sorted({change.traits.region for change in plan.changes if change.traits.region}))
-    return f"{model} in {quantization} on {_machines(plan)}{f', {where}' if where else ''}"
-
-
-def _machines(plan: Plan) -> str:
-    sizing = plan.sizing
-    name = str(sizing.get("machine") or "this machine")
-    return f"{sizing['machines']} \u00d7 {name}" if sizing["machines"] > 1 else name
+    return f"{model} as {quantization} on {chosen_machines(sizing, TIMES, gpu_title)}{f', in {where}' if where else ''}"
 
 
 def _overview(plan: Plan, sizing: SizingView | None, cost: CostView | None) -> Iterator[Figure]:
     """Yield the few numbers that are asked for first."""
     if sizing:
         free = next((one for one in sizing.segments if one.style == "kv-beyond"), None)
-        left = f"{free.size} GiB of KV cache to spare" if free else "exactly what was asked for"
+        each = " on each GPU" if plan.sizing.get("gpu") else ""
+        left = f"{free.size} GiB to spare{each}" if free else "exactly what was asked for"
         yield Figure("Fits", "No" if sizing.refused else "Yes", "", sizing.refused or left)
-    if cost:
+    if cost and not cost.priced:
+        yield Figure("Cost", "unknown", "", f"no price for {', '.join(cost.unpriced)}")
+    elif cost:
         against = f"{cost.change} what exists now" if cost.change else f"{cost.hour} USD an hour"
         without = f"; without {', '.join(cost.unpriced)}" if cost.unpriced else ""
         yield Figure("Cost", cost.month_short, "USD a month", against + without)
     if sizing:
-        wanted = {"Requests at full context": "", "Output, all requests": "predicted"}
-        yield from (replace(one, note=one.note or wanted[one.name]) for one in sizing.figures if one.name in wanted)
+        asked = [one for one in sizing.figures if one.name in _ASKED_FIRST]
+        yield from (replace(one, note=f"{_ASKED_FIRST[one.name]}{one.note}") for one in asked)
 
 
 def _must_read(plan: Plan) -> Iterator[MustRead]:
@@ -215,13 +215,9 @@ def _must_read(plan: Plan) -> Iterator[MustRead]:
 
 def _findings(findings: Sequence[Finding]) -> Iterator[MustRead]:
     """Yield what the compliance profiles found; the same about several resources once."""
-    alike: dict[Finding, list[str]] = {}
-    for one in findings:
-        alike.setdefault(replace(one, address=""), []).append(one.address)
-    for one, addresses in alike.items():
+    for one, addresses in alike(findings):
         style = "fail" if one.result == "fail" else "warn"
-        told = tuple(filter(None, addresses))
-        yield MustRead(one.control, one.sentence, style, one.way_out, one.citation, told)
+        yield MustRead(one.control, one.sentence, style, one.way_out, one.citation, addresses)
 
 
 def _outputs(plan: Plan) -> tuple[tuple[str, str], ...]:

@@ -70,8 +70,9 @@ def description(picture: Picture) -> str:
             gpus = f" with {one.gpus} x {one.gpu}" if one.gpu else ""
             found.append(f"{title(one)}{where}{gpus}: {'; '.join(map(_told, one.parts))}.")
         found += [f"Beside the machines{where}: {_told(part)}." for part in zone.stores]
-        found += [f"To {flow.to}{where}: {flow.what}." for flow in zone.flows]
-    found += [f"Leaves to {flow.to}{f' in {flow.region}' if flow.region else ''}: {flow.what}." for flow in picture.leaving]
+        found += [f"To {flow.to}{where}: {'; '.join(flow.what)}." for flow in zone.flows]
+    for flow in picture.leaving:
+        found.append(f"Leaves to {flow.to}{f' in {flow.region}' if flow.region else ''}: {'; '.join(flow.what)}.")
     return " ".join(found)
 
 
@@ -81,7 +82,7 @@ def _told(part: Part) -> str:
 
 def _aside(zone: Zone) -> str:
     if zone.name:
-        return f"In {zone.name}"
+        return f"Region {zone.name}"
     return "With the operator" if all(part.operators for part in zone.stores) else "In no region of the stack"
 
 
@@ -140,7 +141,8 @@ def _wide_zone(canvas: Canvas, zone: Zone, top: float) -> tuple[list[Port], floa
         travels(canvas, trunk, min(ports[0].y, fronts[0].y) - 8, zone.machines[0].entry)
         ports, end = fronts, max(end, fronts[-1].y + FRONT_HEIGHT / 2)
     if zone.name:
-        _boundary(canvas, under, zone.name, _LEFT, top, WIDE - _LEFT, end + pad - top)
+        edge = WIDE if zone.stores or zone.flows else right + pad
+        _boundary(canvas, under, zone.name, _LEFT, top, edge - _LEFT, end + pad - top)
         end += pad
     return ports, end
 
@@ -190,7 +192,7 @@ def _boundary(canvas: Canvas, under: int, name: str, x: float, y: float, width: 
     """Draw the boundary of a region below what was drawn since `under`."""
     canvas.shapes[under:under] = [
         Box(x + 0.5, y + 0.5, width - 1, height, "zone", 10),
-        Text(x + 22 if width > NARROW else x + 14, y + 26, name, "heading"),
+        Text(x + 22 if width > NARROW else x + 14, y + 26, f"Region {name}", "heading"),
     ]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from .figures import TIMES, gpu_title
 from .html_drawing import Canvas, elide, text_width, wrapped
-from .html_figures import gpu_title
 from .html_picture import Flow, Machines, Part, State
 
 FRONT_HEIGHT = 46
@@ -45,7 +45,7 @@ class Chip:
 
     def lines(self, width: float) -> list[State]:
         """Return the facts, wrapped to the width of the box."""
-        return [State(text, one.mood) for one in self.facts for text in wrapped(one.text, width - 38, _NOTE)]
+        return [State(text, one.mood) for one in self.facts for text in wrapped(one.text, width - 38, _NOTE, lines=3)]
 
     def height(self, width: float) -> float:
         """Return its height in pixels."""
@@ -59,7 +59,7 @@ def store_chip(part: Part) -> Chip:
 
 def flow_chip(flow: Flow, *, leaving: bool) -> Chip:
     """Return the box of a place that data goes to."""
-    facts = [State(f"{flow.what}, from {', '.join(flow.sources)}")]
+    facts = [State(what) for what in flow.what]
     if leaving:
         facts.append(State(f"in {flow.region}" if flow.region else "in a region that is not known", "warn"))
     return Chip(flow.to, tuple(facts), "door", "chip leaves" if leaving else "chip")
@@ -67,7 +67,7 @@ def flow_chip(flow: Flow, *, leaving: bool) -> Chip:
 
 def counted(part: Part) -> str:
     """Return the name of a part, and how many there are."""
-    return f"{part.name} \u00d7 {part.count}" if part.count > 1 else part.name
+    return f"{part.name} {TIMES} {part.count}" if part.count > 1 else part.name
 
 
 def title(one: Machines) -> str:
@@ -148,7 +148,7 @@ def machine(canvas: Canvas, x: float, y: float, width: float, one: Machines) -> 
 
 def _gpus(canvas: Canvas, x: float, y: float, width: float, one: Machines) -> None:
     """Draw one square for each GPU that is used, and say which kind."""
-    label = f"{one.gpus} \u00d7 {gpu_title(one.gpu)}"
+    label = f"{one.gpus} {TIMES} {gpu_title(one.gpu)}"
     drawn = min(one.gpus, int((width - text_width(label, _NOTE) - 8) // 17))
     for index in range(drawn):
         canvas.box(x + 17 * index, y, 13, 13, "gpu", 3)

@@ -74,13 +74,8 @@ def change_groups(plan: Plan, room_bytes: int) -> tuple[GroupView, ...]:
     found: list[GroupView] = []
     for name, changes in groups(plan).items():
         views = [view for one in changes for view in _views(one, connecting.get(one.address, set()), everywhere)]
-        shown: list[ChangeView] = []
-        for view in views:
-            room_bytes -= _size(view)
-            if room_bytes < 0:
-                break
-            shown.append(view)
-        found.append(GroupView(name, _counts(views), tuple(shown), len(views) - len(shown)))
+        shown, room_bytes = _fitting(views, room_bytes)
+        found.append(GroupView(name, _counts(views), shown, len(views) - len(shown)))
     return tuple(found)
 
 
@@ -91,13 +86,17 @@ def drift_views(plan: Plan, room_bytes: int) -> tuple[tuple[ChangeView, ...], in
         for change in plan.changes
         if change.drift
     ]
-    shown: list[ChangeView] = []
-    for view in views:
+    shown, _ = _fitting(views, room_bytes)
+    return shown, len(views) - len(shown)
+
+
+def _fitting(views: Sequence[ChangeView], room_bytes: int) -> tuple[tuple[ChangeView, ...], int]:
+    """Return the first changes that fit, and the room that is left; none once one did not fit."""
+    for index, view in enumerate(views):
         room_bytes -= _size(view)
         if room_bytes < 0:
-            break
-        shown.append(view)
-    return tuple(shown), len(views) - len(shown)
+            return tuple(views[:index]), room_bytes
+    return tuple(views), room_bytes
 
 
 def _everywhere(plan: Plan) -> frozenset[str]:

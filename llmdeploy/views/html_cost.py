@@ -10,7 +10,7 @@ from ..cost import tokens_text
 from ..plan import Plan
 from ..prices import CostLine, Total
 from ..resource import Tree
-from .html_figures import aligned, count, exact_usd, quantity, usd
+from .figures import aligned, count, exact_usd, quantity, usd
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class CostView:
     """All of it.
 
     hour, month, once: sums in USD. change: "12.00 more than", before: what exists now; "" where nothing does. unpriced: labels of
-    lines without a price. at: the volume that was asked for, own_at: what it costs self-hosted. assumptions: what the figures
-    rest on, as sentences.
+    lines without a price; priced: whether any has one. at: the volume that was asked for, own_at: what it costs self-hosted.
+    compared: whether there is a curve; rule: what it takes for granted. assumptions: what the figures rest on, as sentences.
     """
 
     hour: str
@@ -65,12 +65,15 @@ class CostView:
     change: str
     before: str
     unpriced: tuple[str, ...]
+    priced: bool
+    compared: bool
     lines: tuple[Line, ...]
     sources: tuple[str, ...]
     per_million: tuple[tuple[str, str], ...]
     against: tuple[Against, ...]
     at: str
     own_at: str
+    rule: str
     assumptions: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -95,6 +98,8 @@ def cost_view(plan: Plan) -> CostView | None:
         change=_change(total.usd_per_month - prior.usd_per_month) if plan.prior_cost else "",
         before=usd(prior.usd_per_month) if plan.prior_cost else "",
         unpriced=total.unpriced,
+        priced=not plan.cost or any(one.usd is not None for one in plan.cost),
+        compared=bool(economics.get("curve")),
         lines=_in_line(lines, "quantity", "price", "hour", "month", "once"),
         sources=tuple(sources),
         per_million=tuple(
@@ -103,6 +108,7 @@ def cost_view(plan: Plan) -> CostView | None:
         against=_in_line(against, "input", "cached", "output", "blended", "at"),
         at=tokens_text(at["tokens_per_month"]) if at else "",
         own_at=usd(own_at) if own_at is not None else "",
+        rule=_rule(economics),
         assumptions=tuple(_assumptions(economics)) if economics else (),
         notes=tuple(map(str, (*_list(economics, "notes"), *_list(economics, "stale")))),
     )
@@ -169,6 +175,16 @@ def _against(row: Mapping[str, Tree], at: Mapping[str, Tree]) -> Against:
         note=str(row.get("note") or ""),
         at=usd(there) if there is not None else "",
     )
+
+
+def _rule(economics: Mapping[str, Tree]) -> str:
+    """Return what the curve takes for granted."""
+    assumed: Mapping[str, Tree] = economics.get("assumptions") or {}
+    if not economics.get("curve"):
+        return ""
+    busy, share = 100 * assumed["utilization"], 100 * assumed["input_share"]
+    added = f"Machines are added once those there are {busy:.0f} % busy"
+    return f"Both axes are logarithmic. {added}; {share:.0f} % of the tokens are input."
 
 
 def _assumptions(economics: Mapping[str, Tree]) -> list[str]:

@@ -127,8 +127,8 @@ def _marks(canvas: Canvas, axes: Axes, economics: Mapping[str, Tree], *, wide: b
     """Draw upright lines at the use that is expected and at what the planned machines can carry."""
     assumed: Mapping[str, float | None] = economics.get("assumptions") or {}
     capacity: float | None = economics.get("capacity_tokens_per_month")
-    row = 0
-    for tokens, text in ((assumed.get("tokens_per_month"), "expected"), (capacity, "capacity")):
+    row, limit = 0, "limit of these machines" if wide else "limit"
+    for tokens, text in ((assumed.get("tokens_per_month"), "expected"), (capacity, limit)):
         if not tokens or not axes.x[0] <= math.log10(tokens) <= axes.x[1]:
             continue
         x, _ = axes.at((tokens, 10 ** axes.y[0]))

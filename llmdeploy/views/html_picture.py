@@ -11,8 +11,10 @@ from ..plan import Plan
 from ..resource import Tree, iter_refs
 from ..traits import Custody, Exposure, Traits
 from .human import symbol
+from .sizing_view import machine_kind
 
 _STACK = "stack"
+_ACRONYMS = frozenset({"api", "ca", "cpu", "dns", "eip", "gpu", "iam", "ip", "kms", "nat", "s3", "tls", "vpc"})
 _EXPOSURES: tuple[Exposure, ...] = ("public", "private", "host", "none")
 _CLIENTS: Mapping[Exposure, tuple[str, str]] = {
     "public": ("Clients", "from anywhere"),
@@ -22,7 +24,7 @@ _CLIENTS: Mapping[Exposure, tuple[str, str]] = {
 }
 _CUSTODY: Mapping[Custody, str] = {
     "none": "",
-    "operator-file": "key in a file of the operator",
+    "operator-file": "key in the operator's file",
     "reference": "key by reference",
     "kms": "key in a KMS",
 }
@@ -73,12 +75,11 @@ class Machines:
 
 @dataclass(frozen=True)
 class Flow:
-    """Data that goes elsewhere: what, to whom, into which region ("" when nobody says), and from which parts."""
+    """Data that goes elsewhere: to whom, into which region ("" when nobody says), and what, from which parts."""
 
-    what: str
     to: str
     region: str
-    sources: tuple[str, ...]
+    what: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ class _Scene:
     def name(self, change: Change) -> str:
         """Return what a resource is called: its type, without a first word that several types share (`cloud_disk`: `disk`)."""
         prefix, _, rest = change.type.partition("_")
-        return (rest if rest and prefix in self.prefixes else change.type).replace("_", " ")
+        words = (rest if rest and prefix in self.prefixes else change.type).split("_")
+        return " ".join(word.upper() if word in _ACRONYMS else word for word in words)
 
     def mark(self, change: Change) -> str:
         """Return the mark of a change, where not all of the plan is the same."""
@@ -259,7 +261,7 @@ def _machine(scene: _Scene, members: Sequence[Change], stores: Mapping[str, str]
         kind=kind,
         gpu=gpu,
         gpus=gpus,
-        parts=_parts(scene, told),
+        parts=_parts(scene, told, entry),
         others=len(members) - len(told),
         entry=_in_transit(entry.traits) if entry else None,
         uses=frozenset(stores[address] for change in members for address in change.dependencies if address in stores),
@@ -268,38 +270,42 @@ def _machine(scene: _Scene, members: Sequence[Change], stores: Mapping[str, str]
 
 def _hardware(sizing: Mapping[str, Tree]) -> tuple[str, str, int]:
     """Return the kind of machine, of GPU, and how many GPUs of one machine are used."""
-    gpu, kind = str(sizing.get("gpu") or ""), str(sizing.get("machine") or "")
+    gpu, kind = str(sizing.get("gpu") or ""), machine_kind(sizing)
     machines = max(1, int(sizing.get("machines") or 1))
     used = -(-int(sizing.get("gpus_per_replica") or 0) * int(sizing.get("replicas") or 1) // machines)
     return kind, gpu, used if gpu else 0
 
 
 def _flows(scene: _Scene, *, leaving: bool) -> tuple[Flow, ...]:
-    """Return the data that goes elsewhere, each kind to each place once: out of the region of its sender, or in it.
+    """Return the data that goes elsewhere, each place once: out of the region of its sender, or in it.
 
     What runs on a machine is where the machine is. A region that nobody tells is another one.
     """
-    found: dict[tuple[str, str, str], dict[str, None]] = {}
+    found: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
     for change in (*scene.beside, *scene.on_machines):
         region = change.traits.region or scene.regions.get(change.group) or None
         for flow in change.traits.data_flows:
             if (flow.region is None or flow.region != region) is leaving:
-                found.setdefault((flow.what, flow.to, flow.region or ""), {})[scene.name(change)] = None
-    return tuple(Flow(what, to, region, tuple(names)) for (what, to, region), names in found.items())
+                what = found.setdefault((flow.to, flow.region or ""), {})
+                what.setdefault(flow.what, {})[scene.name(change)] = None
+    return tuple(
+        Flow(to, region, tuple(f"{what}, from {', '.join(names)}" for what, names in told.items()))
+        for (to, region), told in found.items()
+    )
 
 
 # --- resources --------------------------------------------------------------------------------------------------------------
 
 
-def _parts(scene: _Scene, changes: Iterable[Change]) -> tuple[Part, ...]:
-    """Return resources, those that are alike as one."""
+def _parts(scene: _Scene, changes: Iterable[Change], entry: Change | None = None) -> tuple[Part, ...]:
+    """Return resources, those that are alike as one. entry: where requests come in, of a machine."""
     alike = Counter(
         Part(
             scene.name(change),
             _states(change.traits),
             mark=scene.mark(change),
             stores=change.traits.at_rest != "none",
-            enters=change.traits.exposure != "none",
+            enters=change is entry if entry else change.traits.exposure != "none",
             operators=change.traits.custody == "operator-file",
         )
         for change in changes

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..resource import Tree
-from .html_figures import GIB, count, gib, gpu_title, percent, three, usd
+from .figures import GIB, TIMES, count, gib, gpu_title, percent, three, usd
+from .sizing_view import cheapest
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class SizingView:
-    """All of it. subject: what the bar shows; total: GiB of it; refused: why nothing fits, "" when it does."""
+    """All of it. subject: what the bar shows; total: GiB of it; refused: why nothing fits, "" when it does.
+
+    fitting: the cheapest of each set of GPUs, empty where there is no choice.
+    """
 
     subject: str
     total: str
@@ -70,9 +74,10 @@ def sizing_view(sizing: Mapping[str, Tree]) -> SizingView | None:
     if not sizing:
         return None
     memory: Mapping[str, Tree] = sizing.get("memory") or {}
-    parts = _parts(memory) if memory else []
+    parts = _parts(memory, sizing) if memory else []
     whole = max(float(memory.get("total_bytes") or 0), sum(size for _, _, size, _ in parts))
-    rows = [_candidate(row, sizing) for row in sizing.get("candidates") or ()]
+    found: list[Mapping[str, Tree]] = list(sizing.get("candidates") or ())
+    fitting = cheapest(row for row in found if row["fits"])
     gpu = sizing.get("gpu")
     return SizingView(
         subject=f"Memory of one {gpu_title(str(gpu))}" if gpu else "Memory of the engine's process",
@@ -84,8 +89,8 @@ def sizing_view(sizing: Mapping[str, Tree]) -> SizingView | None:
             for name, style, size, note in parts
         ),
         figures=tuple(_figures(sizing)),
-        fitting=tuple(row for row in rows if row.fits),
-        failing=tuple(row for row in rows if not row.fits),
+        fitting=tuple(_candidate(row, sizing) for row in fitting) if len(fitting) > 1 else (),
+        failing=tuple(_candidate(row, sizing) for row in found if not row["fits"]),
         explanation=tuple(str(sentence) for sentence in sizing.get("explanation") or ()),
         refused="" if sizing["fits"] else str(sizing.get("reason") or "it does not fit"),
     )
@@ -97,15 +102,16 @@ def quantization_name(sizing: Mapping[str, Tree]) -> str:
     return str(chosen.get("name") or "")
 
 
-def _parts(memory: Mapping[str, Tree]) -> list[tuple[str, str, float, str]]:
+def _parts(memory: Mapping[str, Tree], sizing: Mapping[str, Tree]) -> list[tuple[str, str, float, str]]:
     """Return name, style, bytes and note of each part of the memory, from the bottom up."""
     needed = min(memory["kv_needed_bytes"], memory["kv_cache_bytes"])
+    asked, context = count(sizing["concurrency"]), count(sizing["context"])
     found = [
         ("Weights", "weights", float(memory["weights_bytes"]), ""),
-        ("KV cache, needed", "kv-needed", float(needed), "for what was asked for"),
-        ("KV cache, beyond", "kv-beyond", float(memory["kv_cache_bytes"] - needed), "room for more requests"),
-        ("Engine", "overhead", float(memory["overhead_bytes"]), "activations, graphs"),
-        ("Free", "free", float(max(0, memory["free_bytes"])), "not the engine's"),
+        ("KV cache, needed", "kv-needed", float(needed), f"for {asked} requests of {context} tokens"),
+        ("KV cache, spare", "kv-beyond", float(memory["kv_cache_bytes"] - needed), "for more requests, or a reused beginning"),
+        ("Engine", "overhead", float(memory["overhead_bytes"]), "working memory of a step"),
+        ("Free", "free", float(max(0, memory["free_bytes"])), "left to others on the GPU"),
     ]
     return [part for part in found if part[2] > 0]
 
@@ -113,21 +119,21 @@ def _parts(memory: Mapping[str, Tree]) -> list[tuple[str, str, float, str]]:
 def _figures(sizing: Mapping[str, Tree]) -> list[Figure]:
     cache: Mapping[str, Tree] = sizing.get("kv_cache") or {}
     found: list[Figure] = []
+    each = " on each replica" if sizing["replicas"] > 1 else ""
     if cache:
-        found.append(Figure("KV cache of one replica", count(cache["tokens"]), "tokens", "what the engine will report"))
-        context = count(sizing["context"])
-        asked = f"of {context} tokens each; {count(sizing['concurrency'])} asked for"
+        found.append(Figure("KV cache", count(cache["tokens"]), "tokens", f"what the engine will report{each}"))
+        asked = f"of {count(sizing['context'])} tokens{each}; {count(sizing['concurrency'])} asked for"
         found.append(Figure("Requests at full context", three(cache["requests"]), "at once", asked))
     throughput: Mapping[str, Tree] = sizing.get("throughput") or {}
     names = {
-        "decode_tokens_per_s": ("Output, all requests", "tokens/s"),
-        "request_tokens_per_s": ("Output, one request", "tokens/s"),
-        "prefill_tokens_per_s": ("Input", "tokens/s"),
-        "time_to_first_token_s": ("Time to first token", "s"),
+        "decode_tokens_per_s": ("Output together", "tokens/s", f"{count(sizing['concurrency'])} requests at once{each}"),
+        "request_tokens_per_s": ("Output alone", "tokens/s", "one request, nothing else to do"),
+        "prefill_tokens_per_s": ("Prompts", "tokens/s", f"read before an answer begins{each}"),
+        "time_to_first_token_s": ("First token", "s", "after a prompt of full context"),
     }
-    for name, (title, unit) in names.items():
+    for name, (title, unit, note) in names.items():
         if throughput.get(name):
-            found.append(Figure(title, _range(throughput[name]), unit))
+            found.append(Figure(title, _range(throughput[name]), unit, note))
     return found
 
 
@@ -140,13 +146,13 @@ def _range(pair: Mapping[str, Tree]) -> str:
 def _candidate(row: Mapping[str, Tree], sizing: Mapping[str, Tree]) -> Candidate:
     fits = bool(row["fits"])
     machines = int(row.get("machines") or 0)
-    each = f"{row['gpus']} \u00d7 {gpu_title(str(row['gpu']))}" if row.get("gpu") else "CPU"
+    each = f"{row['gpus']} {TIMES} {gpu_title(str(row['gpu']))}" if row.get("gpu") else "CPU"
     chosen = all(row.get(name) == sizing.get(name) for name in ("machine", "gpu", "tensor_parallel", "pipeline_parallel"))
     chosen = chosen and fits and row.get("quantization") == quantization_name(sizing)
     return Candidate(
-        machine=f"{machines} \u00d7 {row['machine']}" if machines > 1 else str(row["machine"] or "this machine"),
+        machine=f"{machines} {TIMES} {row['machine']}" if machines > 1 else str(row["machine"] or "this machine"),
         gpus=each,
-        parallel=f"{row.get('tensor_parallel') or 1} \u00d7 {row.get('pipeline_parallel') or 1}",
+        parallel=f"{row.get('tensor_parallel') or 1} {TIMES} {row.get('pipeline_parallel') or 1}",
         quantization=str(row.get("quantization") or ""),
         headroom=f"{row['headroom_bytes'] / GIB:+,.2f}" if row.get("headroom_bytes") is not None else "",
         kv_tokens=count(row["kv_tokens"]) if fits and row.get("kv_tokens") is not None else "",

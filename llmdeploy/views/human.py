@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..change import Action, Change, FieldChange
 from ..plan import Plan
+from ..policy import Finding
 from ..resource import Group, Tree, iter_refs, resolve
 from . import value
 from .cost_view import cost_block
 from .screen import BLANK, Line, Lines, Part, line
+from .sizing_view import sizing_block
 
 if TYPE_CHECKING:
     from ..plan_file import SavedPlan
@@ -96,9 +99,24 @@ def has_drift(plan: Plan) -> bool:
 
 def summary(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Return what the plan rests on: heading -> sentences, without empty ones."""
-    order: dict[str, tuple[str, ...]] = {"Sizing": (), "Cost": ()}
-    told = {**order, **plan.summary, "Cost": cost_block(plan)}
+    sizing = sizing_block(plan.sizing) or plan.summary.get("Sizing", ())
+    told = {**dict.fromkeys(("Sizing", "Cost"), ()), **plan.summary, "Sizing": sizing, "Cost": cost_block(plan)}
     return {name: sentences for name, sentences in told.items() if sentences}
+
+
+def alike(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
+    """Return each finding once, with the addresses that it is about."""
+    found: dict[Finding, list[str]] = {}
+    for one in findings:
+        found.setdefault(replace(one, address=""), []).append(one.address)
+    return [(one, tuple(filter(None, addresses))) for one, addresses in found.items()]
+
+
+def told(finding: Finding, addresses: Sequence[str]) -> str:
+    """Return a finding as a sentence that names what it is about."""
+    if len(addresses) < 2:
+        return f"{''.join(addresses)} {finding.sentence}".strip()
+    return f"{', '.join(addresses[:-1])} and {addresses[-1]}: each {finding.sentence}"
 
 
 def _head(plan: Plan) -> Iterator[Line]:
@@ -111,8 +129,8 @@ def _head(plan: Plan) -> Iterator[Line]:
         yield BLANK
     for warning in warnings(plan):
         yield line(("Warning: ", "bold yellow"), warning, hang=9)
-    for finding in plan.findings:
-        yield line((f"{finding.control}: ", "bold yellow"), f"{finding.address} {finding.sentence}", hang=9)
+    for finding, addresses in alike(plan.findings):
+        yield line((f"{finding.control}: ", "bold yellow"), told(finding, addresses), hang=9)
     if warnings(plan) or plan.findings:
         yield BLANK
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from ..change import Change
 from ..plan import Plan
 from .human import (
+    alike,
     change_lines,
     counts,
     groups,
@@ -21,6 +22,7 @@ from .human import (
     outputs_after,
     plan_lines,
     summary,
+    told,
     warnings,
     wiring,
 )
@@ -109,9 +111,9 @@ def _head(plan: Plan) -> Iterator[str]:
         yield f"**{_text(in_doubt(plan))}**"
     for warning in warnings(plan):
         yield f"**Warning:** {_text(warning)}"
-    for one in plan.findings:
+    for one, addresses in alike(plan.findings):
         way_out = f" ({_text(one.way_out)})" if one.way_out else ""
-        yield f"**{_text(one.control)}:** {_text(f'{one.address} {one.sentence}')}{way_out}"
+        yield f"**{_text(one.control)}:** {_text(told(one, addresses))}{way_out}"
     if plan.kept:
         yield f"**Kept:** {_text(', '.join(plan.kept))}"
 

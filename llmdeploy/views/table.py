@@ -11,13 +11,22 @@ _GAP = 2
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> Iterator[Line]:
     """Yield the table. width: columns of the screen, None when there is no limit."""
-    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
-    if width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
+    widths = _widths(headings, rows)
+    if width is not None and columns(headings, rows) > width:
         yield from _blocks(headings, rows)
         return
     for number, row in enumerate([headings, *rows]):
         cells = [text.ljust(size + _GAP) for text, size in zip(row, widths, strict=True)]
         yield line(("".join(cells).rstrip(), "" if number else "bold"))
+
+
+def columns(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the columns of the screen that the table takes."""
+    return sum(_widths(headings, rows)) + _GAP * (len(headings) - 1)
+
+
+def _widths(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
 
 
 def _blocks(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Line]:

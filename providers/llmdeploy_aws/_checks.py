@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llmdeploy.sdk import Diagnostics, LayoutRequest, MachineType, Policy, nearest
 
 from ._config import ZONE_ID, AwsConfig
 from ._names import partition
+from ._site import heads_of
 from .aws_security_group_rule import EVERYWHERE
 
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+\Z")
@@ -49,6 +50,11 @@ def zones_of(kind: MachineType | None, config: AwsConfig) -> tuple[str, ...]:
     offered = tuple(zone for zone in kind.zones if ZONE_ID.match(zone)) if kind else ()
     wanted = config.availability_zones or (tuple(sorted(config.vpc.subnets)) if config.vpc else offered)
     return tuple(zone for zone in wanted if zone in offered or not offered)
+
+
+def zones(request: LayoutRequest, config: AwsConfig) -> tuple[str, ...]:
+    """Return the ids of the zones that machines are put into. A zone more than there are replicas would hold nothing."""
+    return zones_of(request.placement.type, config)[: len(set(heads_of(request.placement)))]
 
 
 def _problems(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
@@ -124,12 +130,22 @@ def _entry(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
             f"the whole internet may connect at port {_HTTPS} only, not at {port}",
             f"set gateway.port: {_HTTPS}",
         )
-    if config.public and config.vpc and not config.vpc.public_subnets:
-        hint = "name them by zone: {euc1-az1: subnet-...}"
-        yield "provider.aws.vpc.public_subnets", "a public load balancer needs public subnets", hint
+    if config.public and config.vpc:
+        yield from _public_subnets(config.vpc.public_subnets, zones(request, config))
+
+
+def _public_subnets(subnets: Mapping[str, str], used: Sequence[str]) -> Iterator[_Problem]:
+    """A load balancer sends nothing to machines in zones that it is not in itself."""
+    path, missing = "provider.aws.vpc.public_subnets", [zone for zone in used if zone not in subnets]
+    if missing:
+        what = f"zone{'s'[: len(missing) != 1]} {', '.join(missing)}"
+        yield path, f"a public load balancer needs one in every zone with machines: none is in the {what}", "name them by zone"
 
 
 def _storage(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
+    if request.storage.encryption not in ("auto", "luks2"):
+        sentence = "machines of AWS keep the weights on a disk that is encrypted as a whole, with a key that KMS wraps"
+        yield "storage.encryption", sentence, "use luks2, or leave it out"
     if request.storage.device is not None:
         yield "storage.device", "the disk for the weights is made with the machine", "remove it"
     if request.storage.unlock == "tpm2":

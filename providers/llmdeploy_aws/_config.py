@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from ipaddress import AddressValueError, IPv4Network, NetmaskValueError
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-ZONE_ID = re.compile(r"[a-z]+[0-9]+-az[0-9]+\Z")
+MOST_ZONES = 8
+"""Zones of a region that a network of the stack's own has room for. No region has more than six."""
+
+ZONE_ID = re.compile(rf"[a-z]+[0-9]+-az[1-{MOST_ZONES}]\Z")
 _SMALLEST_PREFIX, _LARGEST_PREFIX = 16, 24
 
 
@@ -63,6 +67,13 @@ def _account(value: str) -> str:
     return value
 
 
+def _once(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"must name {value} once, not {count} times")
+    return values
+
+
 Zone = Annotated[str, AfterValidator(_zone)]
 SubnetId = Annotated[str, _id("subnet")]
 
@@ -96,7 +107,7 @@ class AwsConfig(BaseModel):
     cidr: Annotated[str, AfterValidator(_vpc_network)] = Field(
         default="10.64.0.0/20", description="Addresses of the stack's own network."
     )
-    availability_zones: tuple[Zone, ...] = Field(
+    availability_zones: Annotated[tuple[Zone, ...], AfterValidator(_once)] = Field(
         default=(), description="Ids of the zones to use, in order; left out: those that offer the instance type."
     )
     egress: Literal["auto", "nat", "endpoints", "none"] = Field(
@@ -107,7 +118,7 @@ class AwsConfig(BaseModel):
     public: bool = Field(
         default=False, strict=True, description="Whether the load balancer has public addresses; false: inside the network only."
     )
-    allowed_cidrs: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+    allowed_cidrs: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], AfterValidator(_once)] = Field(
         default=(), description="IPv4 addresses that may connect; left out: the stack's own network."
     )
     ami: Annotated[str, _id("ami")] | None = Field(default=None, description="Machine image, pinned; null: see ami_parameter.")

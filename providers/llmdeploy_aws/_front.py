@@ -19,13 +19,17 @@ _SILENCE_S = 3600
 """The longest silence of an engine that gateways wait for, which is also the longest that AWS waits for a leaving target."""
 
 
-def front(site: Site, net: Network) -> list[Resource]:
-    """Return load balancer, listener, target group, and one target for each machine that answers requests."""
+def front(site: Site, net: Network, rules: frozenset[str]) -> list[Resource]:
+    """Return load balancer, listener, target group, and one target for each machine that answers requests.
+
+    rules: what must hold before clients come.
+    """
     name = fitted(site.name, _MAX_NAME)
     public = site.config.public
     balancer: dict[str, Tree] = {
         "name": name,
         "scheme": "internet-facing" if public else "internal",
+        "vpc_id": net.vpc_id,
         "subnets": tuple((net.public if public else net.private).values()),
         "security_groups": (group_id("lb"),),
         "attributes": {"deletion_protection.enabled": "false", "load_balancing.cross_zone.enabled": "true"},
@@ -50,9 +54,9 @@ def front(site: Site, net: Network) -> list[Resource]:
     }
     answering = [index for index in site.machines if any(slot.rank == 0 for slot in site.request.placement.on(index))]
     return [
-        site.resource(_BALANCER, balancer, group="load balancer", path="provider.aws.public"),
+        site.resource(_BALANCER, balancer, group="load balancer", path="provider.aws.public", after=net.door if public else ()),
         site.resource(_TARGETS, targets, group="load balancer", path="gateway.port"),
-        site.resource(ENTRY, listener, group="load balancer", path="gateway.port"),
+        site.resource(ENTRY, listener, group="load balancer", path="gateway.port", after=rules),
         *(_target(site, index) for index in answering),
     ]
 
@@ -64,4 +68,6 @@ def _target(site: Site, index: int) -> Resource:
         "target_id": Ref(f"aws_instance.{key}", "instance_id"),
         "port": site.port,
     }
-    return site.resource(f"aws_target.{key}", values, group="load balancer", path="replicas")
+    # A target is healthy once a listener asks its gateway, and must have left before that gateway goes.
+    after = (ENTRY, f"host_gateway.{key}")
+    return site.resource(f"aws_target.{key}", values, group="load balancer", path="replicas", after=after)

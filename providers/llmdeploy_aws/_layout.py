@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from llmdeploy.sdk import Fragment, LayoutRequest
 
-from ._checks import check, egress, zones_of
+from ._checks import check, egress, zones
 from ._config import AwsConfig
 from ._data import data, key_arn, secret_address
 from ._front import ENTRY, front
 from ._machines import HOSTS, machine, machines
 from ._network import network
-from ._security import security
+from ._security import rules_of, security
 from ._site import Site, heads_of
 
 
@@ -26,9 +26,9 @@ def lay_out(request: LayoutRequest, config: AwsConfig) -> Fragment:
     assert kind is not None  # noqa: S101 - checked
     net = network(site)
     guards = security(site, net)
-    rules = frozenset(one.address for one in guards if one.address.startswith("aws_security_group_rule.node."))
+    entrance, inside = rules_of(guards)
     return Fragment(
-        resources=(*data(site), *net.resources, *guards, *machines(site, net, kind, rules), *front(site, net)),
+        resources=(*data(site), *net.resources, *guards, *machines(site, net, kind, inside), *front(site, net, entrance)),
         machines=tuple(machine(site, index) for index in site.machines),
         hosts=HOSTS,
         entry=ENTRY,
@@ -41,6 +41,4 @@ def lay_out(request: LayoutRequest, config: AwsConfig) -> Fragment:
 
 def _site(request: LayoutRequest, config: AwsConfig) -> Site:
     heads = heads_of(request.placement)
-    # A zone more than there are replicas would hold nothing.
-    zones = zones_of(request.placement.type, config)[: len(set(heads))]
-    return Site(request, config, request.region or "", zones, egress(request, config), heads)
+    return Site(request, config, request.region or "", zones(request, config), egress(request, config), heads)

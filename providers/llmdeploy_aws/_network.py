@@ -9,6 +9,7 @@ from typing import Any
 
 from llmdeploy.sdk import Ref, Resource, Tree
 
+from ._config import MOST_ZONES
 from ._policies import storage_endpoint_policy
 from ._site import Site
 from .aws_security_group_rule import EVERYWHERE
@@ -20,18 +21,18 @@ _VPC, _DOOR, _NAT = "aws_vpc.main", "aws_internet_gateway.main", "aws_nat_gatewa
 _PUBLIC_ROUTES, _PRIVATE_ROUTES = "aws_route_table.public", "aws_route_table.private"
 _STORAGE_ENDPOINT = "aws_vpc_endpoint.s3"
 _SUBNET_BITS = 4
-_FIRST_PUBLIC = 8
 
 
 @dataclass(frozen=True)
 class Network:
-    """private, public: subnets by zone. ready: what must be there before a machine can reach out."""
+    """private, public: subnets by zone. ready: what must be there before a machine can reach out; door: before what is public."""
 
     vpc_id: Tree
     private: Mapping[str, Tree]
     public: Mapping[str, Tree]
     resources: tuple[Resource, ...]
     ready: frozenset[str]
+    door: frozenset[str] = frozenset()
 
     @property
     def storage_prefix_list(self) -> Ref | None:
@@ -57,8 +58,7 @@ def _own(site: Site) -> Network:
     vpc_id = Ref(_VPC, "vpc_id")
     vpc = site.resource(_VPC, {"cidr_block": site.config.cidr}, group="network")
     entrance = site.zones if site.config.public else site.zones[:1] if site.egress == "nat" else ()
-    subnets = [_subnet(site, zone, index) for index, zone in enumerate(site.zones)]
-    subnets += [_subnet(site, zone, _FIRST_PUBLIC + index, "public-") for index, zone in enumerate(entrance)]
+    subnets = [*(_subnet(site, zone) for zone in site.zones), *(_subnet(site, zone, public=True) for zone in entrance)]
     private = {zone: Ref(f"aws_subnet.{zone}", "subnet_id") for zone in site.zones}
     public = {zone: Ref(f"aws_subnet.public-{zone}", "subnet_id") for zone in entrance}
     out: list[dict[str, Any]] = []
@@ -74,13 +74,18 @@ def _own(site: Site) -> Network:
         *_endpoints(site, vpc_id, (Ref(_PRIVATE_ROUTES, "route_table_id"),), private),
     ]
     ready = {_PRIVATE_ROUTES, *(one.address for one in resources if one.type == "aws_vpc_endpoint")}
-    return Network(vpc_id, private, public, tuple(resources), frozenset(ready))
+    # AWS refuses what is public in a network without a door, and keeps the door while something public is there.
+    door = frozenset({_PUBLIC_ROUTES} if public else ())
+    return Network(vpc_id, private, public, tuple(resources), frozenset(ready), door)
 
 
-def _subnet(site: Site, zone: str, index: int, prefix: str = "") -> Resource:
+def _subnet(site: Site, zone: str, *, public: bool = False) -> Resource:
+    """Return the subnet of a zone. Its addresses follow from the zone's id: another choice of zones moves nothing that stays."""
     blocks = list(IPv4Network(site.config.cidr).subnets(prefixlen_diff=_SUBNET_BITS))
-    values = {"vpc_id": Ref(_VPC, "vpc_id"), "availability_zone_id": zone, "cidr_block": str(blocks[index])}
-    return site.resource(f"aws_subnet.{prefix}{zone}", values, group="network")
+    number = int(zone[-1]) - 1
+    block = blocks[MOST_ZONES + number if public else number]
+    values = {"vpc_id": Ref(_VPC, "vpc_id"), "availability_zone_id": zone, "cidr_block": str(block)}
+    return site.resource(f"aws_subnet.{'public-' if public else ''}{zone}", values, group="network")
 
 
 def _door(site: Site, subnet_ids: tuple[Tree, ...]) -> list[Resource]:
@@ -96,7 +101,12 @@ def _door(site: Site, subnet_ids: tuple[Tree, ...]) -> list[Resource]:
 def _nat(site: Site, subnet_id: Tree) -> list[Resource]:
     """Return one NAT gateway for all zones: what it carries is needed to set machines up, not to serve."""
     address = "aws_eip.nat"
-    values = {"subnet_id": subnet_id, "allocation_id": Ref(address, "allocation_id"), "machines": len(site.machines)}
+    values = {
+        "subnet_id": subnet_id,
+        "allocation_id": Ref(address, "allocation_id"),
+        "machines": len(site.machines),
+        "elsewhere": sum(site.zone(index) != site.zones[0] for index in site.machines),
+    }
     return [
         site.resource(address, {}, group="network", path="provider.aws.egress", after=(_DOOR,)),
         site.resource(_NAT, values, group="network", path="provider.aws.egress", after=(_PUBLIC_ROUTES,)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from llmdeploy.sdk import Ref, Resource, Tree
 
@@ -27,6 +27,13 @@ def security(site: Site, net: Network) -> list[Resource]:
     return [*groups, *_entry_rules(site), *_peer_rules(site), *_egress_rules(site, net)]
 
 
+def rules_of(guards: Iterable[Resource]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the addresses of the load balancer's rules, and of all others: what must hold before clients and machines come."""
+    rules = {one.address for one in guards if one.type == "aws_security_group_rule"}
+    entrance = frozenset(address for address in rules if address.startswith(f"aws_security_group_rule.{_ENTRY}."))
+    return entrance, frozenset(rules - entrance)
+
+
 def _group(site: Site, name: str, vpc_id: Tree) -> Resource:
     values = {"group_name": f"{site.name}-{name}", "description": f"{_DESCRIPTIONS[name]} of {site.name}", "vpc_id": vpc_id}
     return site.resource(f"aws_security_group.{name}", values, group="network")
@@ -35,12 +42,16 @@ def _group(site: Site, name: str, vpc_id: Tree) -> Resource:
 def _entry_rules(site: Site) -> list[Resource]:
     allowed = site.config.allowed_cidrs or (site.config.cidr,)
     port = site.port
-    clients = [_rule(site, f"{_ENTRY}.from-clients-{i}", "clients", {"cidr_ipv4": cidr}, port) for i, cidr in enumerate(allowed)]
     return [
-        *clients,
+        *(_rule(site, f"{_ENTRY}.from-{_in_key(cidr)}", "clients", {"cidr_ipv4": cidr}, port) for cidr in allowed),
         _rule(site, f"{_ENTRY}.to-node", "gateways", {"referenced_group_id": group_id(_NODE)}, port, out=True),
         _rule(site, f"{_NODE}.from-lb", "load balancer", {"referenced_group_id": group_id(_ENTRY)}, port),
     ]
+
+
+def _in_key(cidr: str) -> str:
+    """Return addresses as a part of a key. A number instead would give a rule others when one before it is removed."""
+    return cidr.replace(".", "-").replace("/", "-")
 
 
 def _peer_rules(site: Site) -> list[Resource]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated
 
-from llmdeploy.sdk import Identity, Outputs, Replace, Traits, Tree
+from llmdeploy.sdk import FieldChange, Identity, Outputs, Replace, Traits, Tree
 
 from ._names import account_arns
 from ._spec import AwsSpec, AwsType
@@ -34,6 +34,11 @@ class AwsAccount(AwsType[AccountSpec, AccountOutputs]):
     name = "aws_account"
     spec = AccountSpec
     outputs = AccountOutputs
+
+    def _replace_reason(self, change: FieldChange) -> str:
+        # Naming the account that it is, or no longer naming it, makes no other one of it.
+        named = change.path != "account" or None not in (change.before, change.after)
+        return super()._replace_reason(change) if named else ""
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """Everything follows from the number, once it is named."""

@@ -26,7 +26,7 @@ class ListenerSpec(TaggedSpec):
     load_balancer_arn: Annotated[Input[str], Replace("a listener belongs to one load balancer")]
     protocol: Literal["TCP"] = "TCP"
     port: int
-    default_actions: tuple[Forward, ...]
+    default_actions: Annotated[tuple[Forward, ...], Replace("a target group stays as long as a listener forwards to it")]
     attributes: Mapping[str, str]
     dns_name: Annotated[Input[str], NotDiffed()]
 

@@ -20,12 +20,13 @@ _CONNECTIONS_PER_LCU_HOUR = 800 * 3600
 
 
 class LoadBalancerSpec(TaggedSpec):
-    """scheme: `internal` has addresses of the network only. attributes: as the API names them."""
+    """scheme: `internal` has addresses of the network only. attributes: as the API names them. vpc_id: no parameter of a call."""
 
     name: Annotated[str, Field(max_length=32), Replace("a load balancer cannot be renamed")]
     type: Annotated[Literal["network"], Replace("the kind of a load balancer cannot change")] = "network"
     scheme: Annotated[Literal["internal", "internet-facing"], Replace("a load balancer cannot become public or private")]
     ip_address_type: Literal["ipv4"] = "ipv4"
+    vpc_id: Annotated[Input[str], Replace("a load balancer cannot move to another network")]
     subnets: tuple[Input[str], ...]
     security_groups: tuple[Input[str], ...]
     attributes: Mapping[str, str]

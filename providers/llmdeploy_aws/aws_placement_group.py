@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from llmdeploy.sdk import Identity, Outputs, Replace, Tree
+from llmdeploy.sdk import Identity, Outputs, Replace, Traits, Tree
 
 from ._spec import AwsType, TaggedSpec
 
@@ -39,6 +39,11 @@ class AwsPlacementGroup(AwsType[PlacementGroupSpec, PlacementGroupOutputs]):
         """The name is the one asked for."""
         del identity
         return {"group_name": values["group_name"]}
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Machines get ordinary network interfaces only."""
+        note = "the machines of a replica exchange data over TCP: this version sets up no fabric interfaces (EFA)"
+        return Traits(region=values["region"], notes=(note,))
 
 
 RESOURCE = AwsPlacementGroup()

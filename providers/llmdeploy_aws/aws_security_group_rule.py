@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import model_validator
 
-from llmdeploy.sdk import Input, Outputs, Replace, Traits, Tree
+from llmdeploy.sdk import DataFlow, Input, Outputs, Replace, ReplaceWith, Traits, Tree
 
 from ._spec import AwsType, TaggedSpec
 
@@ -29,7 +29,7 @@ class SecurityGroupRuleSpec(TaggedSpec):
     to_port: int | None = None
     cidr_ipv4: str | None = None
     prefix_list_id: Input[str] | None = None
-    referenced_group_id: Input[str] | None = None
+    referenced_group_id: Annotated[Input[str] | None, ReplaceWith("the group that it names is replaced")] = None
     description: str
 
     @model_validator(mode="after")
@@ -56,10 +56,12 @@ class AwsSecurityGroupRule(AwsType[SecurityGroupRuleSpec, SecurityGroupRuleOutpu
     outputs = SecurityGroupRuleOutputs
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """A rule that lets the whole internet in makes what it guards public."""
-        into = not values["is_egress"]
-        exposure = "public" if into and values.get("cidr_ipv4") == EVERYWHERE else "private" if into else "none"
-        return Traits(region=values["region"], exposure=exposure)
+        """A rule that lets the whole internet in makes what it guards public; one that lets out to all of it lets data leave."""
+        out, anywhere = values["is_egress"], values.get("cidr_ipv4") == EVERYWHERE
+        if out:
+            flow = DataFlow(what=f"requests for {values['description']}", to="the internet")
+            return Traits(region=values["region"], data_flows=(flow,) if anywhere else ())
+        return Traits(region=values["region"], exposure="public" if anywhere else "private")
 
 
 RESOURCE = AwsSecurityGroupRule()

@@ -77,7 +77,7 @@ class EngineSpec(HostSpec):
     user: Input[str]
     supervisor: Annotated[Input[str], ReplaceWith("the process supervisor is replaced")]
     log_retention_days: int = 30
-    gpu_indices: tuple[int, ...] = ()
+    gpu_indices: tuple[int, ...] | None = None
     head: Input[str] | None = None
 
     @model_validator(mode="after")

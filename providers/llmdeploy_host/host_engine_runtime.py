@@ -61,7 +61,7 @@ class RuntimeSpec(HostSpec):
     version: Annotated[str, Replace("another version gets a folder of its own")]
     requirements: Annotated[str, Replace(_ANOTHER)] = ""
     kind: Annotated[Literal["venv", "container"], Replace("another kind of runtime gets a folder of its own")] = "venv"
-    image: Annotated[str, Replace("another image is pulled beside this one")] = ""
+    image: Annotated[str | None, Replace("another image is pulled beside this one")] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -90,7 +90,7 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """All outputs follow from the wish."""
         del identity
-        wish = [values.get(name, "") for name in ("engine", "version", "requirements", "kind", "image")]
+        wish = [values.get(name) or "" for name in ("engine", "version", "requirements", "kind", "image")]
         return _outputs(*wish).tree() if all(isinstance(part, str) for part in wish) else {}
 
     def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
@@ -165,7 +165,7 @@ def _outputs(engine: str, version: str, requirements: str, kind: str, image: str
 
 def outputs_of(spec: RuntimeSpec) -> RuntimeOutputs:
     """Return where the environment lies; it depends on nothing but the wish."""
-    return _outputs(spec.engine, spec.version, spec.requirements, spec.kind, spec.image)
+    return _outputs(spec.engine, spec.version, spec.requirements, spec.kind, spec.image or "")
 
 
 def _check_built(spec: RuntimeSpec) -> None:

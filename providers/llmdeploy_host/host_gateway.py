@@ -63,12 +63,14 @@ class HostGatewaySpec(HostSpec):
     """address: where it listens. sticky: the header that keeps a session on one replica, "" for none.
 
     chain_pem and key_source: what `certificate` gives out. peers: addresses of the gateways of the stack's other replicas, which
-    are reached over TLS with certificates on both sides, on peer_port.
+    are reached over TLS with certificates on both sides, on peer_port. behind: address of the load balancer's resource through
+    which alone clients reach it, None when they reach it directly.
     """
 
     engine_sockets: Annotated[tuple[Input[str], ...], Field(min_length=1)]
-    peers: tuple[Input[str], ...] = ()
+    peers: tuple[Input[str], ...] | None = None
     peer_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    behind: str | None = None
     keys: tuple[GatewayKey, ...] = ()
     chain_pem: Input[str]
     key_source: Input[str]
@@ -124,7 +126,7 @@ class HostGateway(HostType[HostGatewaySpec, HostGatewayOutputs]):
         """Return who can reach it, how data moves through it, and how long its log is kept."""
         return Traits(
             in_transit="encrypted",
-            exposure=_exposure(values["address"]),
+            exposure="private" if values.get("behind") else _exposure(values["address"]),
             retention_days=values["log_retention_days"],
         )
 

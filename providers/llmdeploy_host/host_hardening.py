@@ -16,9 +16,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class HardeningSpec(HostSpec):
-    """allowed_ports: TCP ports that everybody may open, besides SSH's. private_ports: those for the stack's own machines.
-
-    trusted: addresses of machines that may open any port: those that one replica spans.
+    """allowed_ports: TCP ports that everybody may open, besides SSH's. private_ports: those for the stack's own machines,
+    whose addresses are `peers`. trusted: addresses of machines that may open any port: those that one replica spans.
     """
 
     swap_off: bool = True
@@ -26,6 +25,7 @@ class HardeningSpec(HostSpec):
     ssh_password_off: bool = True
     allowed_ports: tuple[Port, ...] = ()
     private_ports: tuple[Port, ...] = ()
+    peers: tuple[Input[str], ...] = ()
     trusted: tuple[Input[str], ...] = ()
     unattended_upgrades: bool = True
 
@@ -58,11 +58,12 @@ def _details(spec: HardeningSpec) -> Iterator[str]:
         yield "turns core dumps off: a crash writes no memory to a disk"
     if spec.ssh_password_off:
         yield "takes no passwords over SSH any more, for nobody on this machine: keys only"
-    if spec.allowed_ports:
+    if spec.allowed_ports or spec.trusted:
         private = f", and {_ports(spec.private_ports)} from the stack's other machines only" if spec.private_ports else ""
         count = len(spec.trusted)
         whole = f", and everything from the {count} other machine{'s'[: count != 1]} of its replica" if count else ""
-        yield f"firewall: lets in SSH and {_ports(spec.allowed_ports)}{private}{whole}; all else from outside is dropped"
+        opened = f" and {_ports(spec.allowed_ports)}" if spec.allowed_ports else ""
+        yield f"firewall: lets in SSH{opened}{private}{whole}; all else from outside is dropped"
     if spec.unattended_upgrades:
         yield "installs security updates by itself; never the GPU driver, the kernel or the container engine"
 

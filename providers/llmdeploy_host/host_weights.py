@@ -159,7 +159,7 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
         """Every file is verified by its digest; pinned is what the lock file names; files come from the servers named."""
         manifest = _manifest(values)
         if manifest is None:
-            flow = DataFlow(what="weights", to=_HUB)
+            flow = DataFlow(what=_ASKS, to=_HUB)
             return Traits(in_transit="encrypted", data_flows=(flow,), pinned=False)
         files = manifest.files
         encrypted = all((file.url or "https:").startswith("https:") for file in files)
@@ -167,7 +167,7 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
         pickles = ("the weights are Python pickles, which can run code when they are loaded",)
         notes = pickles if any(file.path.endswith(".bin") for file in files) else ()
         servers = dict.fromkeys(urlsplit(file.url).hostname or "" for file in files if file.url)
-        flows = tuple(DataFlow(what="weights", to=server) for server in servers)
+        flows = tuple(DataFlow(what=_ASKS, to=server) for server in servers)
         return Traits(in_transit=transit, data_flows=flows, pinned=bool(values.get("pinned")), notes=notes)
 
     def probe(self, paths: Paths, prior: Prior) -> str:
@@ -289,6 +289,7 @@ def _curl_config(run: Run, spec: WeightsSpec) -> bytes:
 
 
 _HUB: Final = "the model's hub"
+_ASKS: Final = "requests for the model's files"
 
 
 def _manifest(values: Mapping[str, Tree]) -> Manifest | None:

@@ -80,6 +80,9 @@ def test_parts_of_a_gpu_are_left_out_with_a_reason() -> None:
     assert set(left_out) == {"g6f.large", "g6f.xlarge", "g6f.2xlarge", "g6f.4xlarge"}
     assert all("a part of an L4" in why for why in left_out.values())
     assert all(not name.startswith("g6f") for region in CATALOG.regions("aws") for name in offers(region))
+    elsewhere = CATALOG.elsewhere("aws", "us-east-1")
+    assert "eu-central-1" in elsewhere["g6.xlarge"]
+    assert not set(left_out) & set(elsewhere), "nobody is sent to another region for what is offered nowhere"
 
 
 # --- what ----------------------------------------------------------------------------------------------------------------------

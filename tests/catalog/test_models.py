@@ -7,6 +7,7 @@ import pytest
 
 from llmdeploy.catalog import Catalog, models, tiny_random
 from llmdeploy.catalog.strict import check
+from llmdeploy.serving import KvRequest, engine
 
 CATALOG = Catalog.load(None)
 
@@ -24,11 +25,10 @@ def config_of(name: str) -> dict[str, Any]:
 
 
 def test_names_are_sorted_and_hold_every_row() -> None:
-    names = models.names()
-    assert list(names) == sorted(names)
+    names = CATALOG.model_names()
+    assert list(names) == sorted(models.rows())
     assert len(names) == 27
     assert {"tiny-random", "llama-3.3-70b-instruct", "deepseek-v3", "gpt-oss-120b"} <= set(names)
-    assert CATALOG.model_names() == names
 
 
 def test_an_unknown_name_is_none() -> None:
@@ -41,7 +41,7 @@ def test_the_table_is_dated() -> None:
     assert models.as_of() == "2026-11-30"
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", CATALOG.model_names())
 def test_every_row_is_whole(name: str) -> None:
     row = row_of(name)
     assert list(check(row, models.CatalogModel)) == []
@@ -78,7 +78,9 @@ def test_a_row_with_an_unknown_or_a_wrong_fact_is_refused() -> None:
 )
 def test_published_figures_follow_from_the_rows(name: str, kv_bytes: int, weights_gib: float) -> None:
     row = row_of(name)
-    assert models.kv_bytes_per_token_bf16(row) == kv_bytes
+    facts = CATALOG.facts(name)
+    assert facts is not None
+    assert engine("vllm").kv_layout(facts, KvRequest(4096, 2048)).token_bytes == kv_bytes
     assert round(models.weights_bytes_bf16(row) / 2**30, 2) == weights_gib
 
 
@@ -132,7 +134,7 @@ def count(config: dict[str, Any], *, used: bool = False) -> int:
     return blocks + hidden + embeddings + (vision(config["vision_config"], hidden) if "vision_config" in config else 0)
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", CATALOG.model_names())
 def test_parameters_follow_from_the_config_to_the_last_one(name: str) -> None:
     config, row = config_of(name), row_of(name)
     assert count(config) == row["parameters"]["total"]
@@ -148,7 +150,7 @@ def test_the_bytes_of_gpt_oss_follow_from_its_number_formats() -> None:
 
 
 def test_published_bytes_are_two_per_parameter_unless_the_row_says_otherwise() -> None:
-    assert {name for name in models.names() if "published_bytes" in row_of(name)} == {
+    assert {name for name in CATALOG.model_names() if "published_bytes" in row_of(name)} == {
         "deepseek-v3",
         "gpt-oss-20b",
         "gpt-oss-120b",
@@ -160,7 +162,7 @@ def test_published_bytes_are_two_per_parameter_unless_the_row_says_otherwise() -
 # --- config.json ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", models.names())
+@pytest.mark.parametrize("name", CATALOG.model_names())
 def test_every_config_names_its_class_and_its_shape(name: str) -> None:
     config = config_of(name)
     assert [kind for kind in config["architectures"] if kind.endswith(("ForCausalLM", "ForConditionalGeneration"))]
@@ -192,19 +194,19 @@ def test_latent_attention_and_experts_have_the_names_of_the_real_config() -> Non
 def test_only_what_is_published_quantized_has_a_quantization_config() -> None:
     found = {
         name: config["quantization_config"]["quant_method"]
-        for name in models.names()
+        for name in CATALOG.model_names()
         if (config := config_of(name)).get("quantization_config")
     }
     assert found == {"deepseek-v3": "fp8", "gpt-oss-20b": "mxfp4", "gpt-oss-120b": "mxfp4"}
     assert config_of("deepseek-v3")["quantization_config"]["weight_block_size"] == [128, 128]
-    assert {name for name in models.names() if row_of(name)["published_as"] != "bfloat16"} == set(found)
+    assert {name for name in CATALOG.model_names() if row_of(name)["published_as"] != "bfloat16"} == set(found)
 
 
 # --- licences and variants ------------------------------------------------------------------------------------------------------
 
 
 def test_licences_that_forbid_commercial_use_are_marked() -> None:
-    assert {name for name in models.names() if row_of(name)["commercial"] is not True} == {
+    assert {name for name in CATALOG.model_names() if row_of(name)["commercial"] is not True} == {
         "solar-10.7b-instruct",
         "mistral-large-2-instruct-2407",
     }
@@ -214,14 +216,14 @@ def test_licences_that_forbid_commercial_use_are_marked() -> None:
 
 
 def test_gated_models_are_those_of_meta_google_and_mistrals_research_licence() -> None:
-    gated = {name for name in models.names() if row_of(name)["gated"]}
+    gated = {name for name in CATALOG.model_names() if row_of(name)["gated"]}
     assert all(name.startswith(("llama-3", "gemma-", "mistral-large-2")) for name in gated)
     assert len(gated) == 7
 
 
 def test_variants_are_repositories_of_quantizations_that_a_stack_file_can_name() -> None:
     words = {"fp8", "int8", "int4", "awq", "gptq", "nvfp4"}
-    for name in models.names():
+    for name in CATALOG.model_names():
         for quant, variant in row_of(name).get("variants", {}).items():
             assert quant in words, name
             assert variant["repository"].count("/") == 1, name
@@ -256,3 +258,12 @@ def test_the_facts_of_tiny_random_are_those_of_its_files() -> None:
     assert facts.weight_bytes == sizes["model.safetensors"]
     assert facts.file_bytes == sum(sizes.values())
     assert facts.config["bos_token_id"] == tiny_random.BEGIN_ID
+
+
+def test_a_model_is_also_known_by_its_repository() -> None:
+    catalog = Catalog.load(None)
+    assert catalog.model("meta-llama/Llama-3.1-8B-Instruct") == catalog.model("llama-3.1-8b-instruct")
+    facts = catalog.facts("meta-llama/Llama-3.1-8B-Instruct")
+    assert facts is not None
+    assert (facts.id, facts.parameters) == ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248)
+    assert catalog.model("meta-llama/Llama-9") is None

@@ -132,3 +132,29 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
         refreshed.write(tmp_path, {"version": 1, "providers": {}})
     assert path.read_bytes() == before
     assert json.loads(before)["version"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("as_of",), "yesterday", 'aws.eu-central-1.as_of: "yesterday" is no date'),
+        (("machines", "g6e.xlarge", "zones"), {}, "aws.eu-central-1.machines.g6e.xlarge: this is no machine of that region"),
+        (("machines", "g6e.xlarge", "gpus"), 0, "aws.eu-central-1.machines.g6e.xlarge: this is no machine of that region"),
+        (("machines", "g6e.xlarge", "usd_per_hour"), float("nan"), "is not JSON"),
+    ],
+)
+def test_a_file_that_somebody_else_has_written_in_is_refused(
+    tmp_path: Path, path: tuple[str, ...], value: Any, says: str
+) -> None:
+    written(tmp_path, quotes())
+    file = tmp_path / refreshed.FILE_NAME
+    document = json.loads(file.read_text())
+    place = document["providers"]["aws"]["eu-central-1"]
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    file.write_text(json.dumps(document))
+    with pytest.raises(LlmdeployError) as error:
+        refreshed.read(tmp_path)
+    assert says in str(error.value)
+    assert "catalog refresh" in error.value.hint

@@ -101,3 +101,11 @@ def test_what_exists_is_beside_it(cli: Cli) -> None:
     cli.ok("apply", "--yes")
     assert document(cli)["prior_usd_per_month"] == 0
     assert "as much as what exists now (0.00)" in cli.ok("cost").lower()
+
+
+@pytest.mark.parametrize("amount", ["inf", "1e300", "nan", "-1"])
+def test_an_amount_that_nobody_pays_for_operations_is_refused(cli: Cli, amount: str) -> None:
+    cli.stack()
+    found = cli("cost", "--operations-usd-per-month", amount)
+    assert found.code == 1
+    assert "--operations-usd-per-month" in found.err

@@ -158,3 +158,83 @@ def test_offline_reads_a_folder(cli: Cli, write: Write, tmp_path: Path) -> None:
         (tmp_path / "model" / name).write_bytes(content)
     write("./model", LOCAL)
     assert document(cli)["sizing"]["fits"] is True
+
+
+@pytest.mark.parametrize(("more", "wanted"), [(f"{AWS}\nengine: {{runtime: venv}}", "container"), (AWS, "")])
+def test_gpus_are_served_from_a_container(cli: Cli, write: Write, more: str, wanted: str) -> None:
+    write(more=more)
+    answer = cli("plan", "--offline")
+    assert answer.code == (1 if wanted else 0)
+    assert (
+        "stack.yaml:7:19: error: engine.runtime: on GPUs this version knows the runtime container only" in answer.err
+    ) == bool(wanted)
+
+
+def test_a_price_that_nothing_has_is_refused_with_the_nearest(cli: Cli, write: Write) -> None:
+    write(more=f"{AWS}\nprices: {{ec2.g6e.xlarg: 0.1}}")
+    answer = cli("validate")
+    assert answer.code == 1
+    assert "stack.yaml:7:10: error: prices.ec2.g6e.xlarg: " in answer.err
+    assert "ec2.g6e.xlarge" in answer.err
+
+
+def test_an_own_price_changes_what_is_cheapest(cli: Cli, write: Write) -> None:
+    write()
+    before = document(cli)["sizing"]["machine"]
+    write(more=f"{AWS}\nprices: {{ec2.p5.4xlarge: 0.1}}")
+    assert (before, document(cli)["sizing"]["machine"]) == ("g6.xlarge", "p5.4xlarge")
+
+
+def test_apply_tells_what_it_cannot_build_before_it_asks_anybody(cli: Cli, write: Write) -> None:
+    write()
+    assert "plans stacks" in cli("apply").err
+    (cli.folder / "stack.yaml").unlink()
+    assert "stack.yaml" in cli("apply").err
+
+
+def test_what_does_not_fit_is_told_with_its_place(cli: Cli, write: Write) -> None:
+    write("llama-3.1-8b-instruct, concurrency: 1, variant: null", f"{AWS}\nhardware: {{gpu: h100}}")
+    (cli.folder / "stack.yaml").write_text(
+        (cli.folder / "stack.yaml").read_text().replace("context: 4K, concurrency: 2", "context: 4K")
+    )
+    answer = cli("size")
+    assert answer.code == 1
+    assert "stack.yaml:7:" in answer.out
+
+
+def test_a_variant_of_another_format_is_told(cli: Cli, write: Write) -> None:
+    awq = "hugging-quants/Meta-Llama-3.1-8B-Instruct-AWQ-INT4"
+    write(f"llama-3.1-8b-instruct, variant: {awq}, quant: fp8")
+    answer = cli("plan", "--offline")
+    assert answer.code == 1
+    assert f"model.quant: {awq} holds awq, not fp8" in answer.err
+
+
+def index_only(folder: Path, total_size: int) -> Path:
+    from llmdeploy.catalog import Catalog
+
+    facts = Catalog.load(None).facts("qwen3-8b")
+    assert facts is not None
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text(json.dumps(dict(facts.config)))
+    index = {"metadata": {"total_size": total_size}, "weight_map": {"a": "model-00001-of-00001.safetensors"}}
+    (folder / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder / "model"
+
+
+def test_a_folder_without_its_weights_is_sized_from_their_index(cli: Cli, write: Write, tmp_path: Path) -> None:
+    index_only(tmp_path, 16 * 2**30)
+    write("./model")
+    found = json.loads(cli.ok("size", "--format", "json"))
+    assert found["fits"] is True
+    assert found["memory"]["weights_bytes"] == pytest.approx(16 * 2**30 / found["tensor_parallel"], rel=0.05)
+    assert document(cli)["sizing"]["fits"] is True
+
+
+def test_a_copy_that_is_smaller_than_its_index_says_is_not_whole(cli: Cli, write: Write, tmp_path: Path) -> None:
+    model = index_only(tmp_path, 16 * 2**30)
+    (model / "model-00001-of-00001.safetensors").write_bytes(b"x" * 50)
+    write("./model")
+    answer = cli("plan", "--offline")
+    assert answer.code == 1
+    assert "the copy is not complete" in answer.err

@@ -60,13 +60,33 @@ def test_size_says_why_nothing_fits_and_what_would(cli: Cli) -> None:
     assert not any(one["fits"] for one in document["candidates"])
 
 
-def test_size_on_a_narrow_screen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (120, "MACHINES GPUS SPLIT QUANT USD/HOUR LEFT/GPU KV TOKENS REQUESTS TOKENS/S"),
+        (110, "MACHINES GPUS QUANT USD/HOUR LEFT/GPU KV TOKENS REQUESTS TOKENS/S"),
+        (100, "MACHINES QUANT USD/HOUR LEFT/GPU KV TOKENS REQUESTS TOKENS/S"),
+        (80, "MACHINES QUANT USD/HOUR REQUESTS TOKENS/S"),
+    ],
+)
+def test_a_table_has_the_columns_that_the_screen_has_room_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, width: int, headings: str
+) -> None:
     rented(cli)
-    monkeypatch.setenv("COLUMNS", "80")
-    text = cli.ok("size")
-    assert max(map(len, text.splitlines())) <= 80
-    assert "MACHINES" in text
-    assert "TOKENS/S" not in text
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = cli.ok("size").splitlines()
+    assert max(map(len, lines)) <= width
+    assert headings in [" ".join(text.split()) for text in lines]
+    assert any(text.startswith("TOKENS/S: a prediction") for text in lines)
+    assert any(text.startswith("LEFT/GPU: ") for text in lines) == ("LEFT/GPU" in headings)
+
+
+def test_a_very_narrow_screen_has_a_block_for_each_kind_of_machine(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    rented(cli)
+    monkeypatch.setenv("COLUMNS", "40")
+    lines = cli.ok("size").splitlines()
+    assert any(text.startswith("machines: 1 x ") for text in lines)
+    assert any(text.startswith("  tokens/s: ") for text in lines)
 
 
 def test_size_names_each_reason_once(cli: Cli) -> None:
@@ -85,7 +105,7 @@ def test_size_without_a_stack_file(cli: Cli) -> None:
     assert "2xl40s: weights 36.8 GiB + engine" in answer.out
     assert "what fits: context: 15K; concurrency: 7" in answer.out
     few = ("size", "--model", "llama-3.3-70b-instruct", "--gpu", "l40s", "--concurrency", "4", "--quant", "bf16")
-    assert "on 1 x 4xl40s\n" in cli.ok(*few)
+    assert "on 1 machine, using 4 x l40s\n" in cli.ok(*few)
     assert "on this machine\n" in cli.ok("size", "--model", "qwen3-8b", "--gpu", "none")
     there = cli.ok("size", "--model", "qwen3-8b", "--provider", "aws", "--region", "eu-central-1")
     assert "USD per hour" in there
@@ -116,3 +136,12 @@ def test_size_of_a_broken_stack_file_names_the_place(cli: Cli) -> None:
     answer = cli("size")
     assert answer.code == 1
     assert answer.err.startswith("stack.yaml:")
+
+
+def test_size_takes_no_misspelt_region_for_this_machine(cli: Cli) -> None:
+    rented(cli)
+    text = (cli.folder / "stack.yaml").read_text()
+    (cli.folder / "stack.yaml").write_text(text.replace("us-east-1", "us-est-1"))
+    found = cli("size")
+    assert found.code == 1
+    assert 'no machines are known in "us-est-1"' in found.out

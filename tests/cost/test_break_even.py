@@ -48,7 +48,9 @@ def test_just_below_the_break_even_it_is_dearer_and_below_the_first_crossing_eve
     if found is None:
         return
     assert found.first <= found.lasting
-    assert gain(own, price, found.lasting * (1 - 1e-6)) <= 1e-6 * own.usd(found.lasting)
+    below = found.lasting * (1 - 1e-6)
+    # Where a machine less carries what is just below, its cost makes the difference, not the crossing.
+    assert gain(own, price, below) <= 1e-6 * own.usd(found.lasting) or own.units_for(below) < own.units_for(found.lasting)
     assert gain(own, price, found.first) >= -1e-6 * own.usd(found.first)
     for share in (0.1, 0.3, 0.5, 0.7, 0.9, 0.999):
         assert gain(own, price, found.first * share) <= 1e-6 * own.usd(found.first)

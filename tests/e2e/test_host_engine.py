@@ -102,7 +102,7 @@ class Machine:
 def rendered(served_name: str, *, context: int, concurrency: int) -> ProcessSpec:
     """Return the process of the tiny model, with the size of its KV cache as it is predicted."""
     model = ModelFacts("tiny-random", json.loads(tiny_random.files()["config.json"]))
-    request = KvRequest(context, VLLM.batched_tokens(concurrency, "cpu", None))
+    request = KvRequest(context, VLLM.batched_tokens(concurrency, None, {}))
     tokens = VLLM.kv_layout(model, request).tokens(KV_BYTES)
     return VLLM.render(
         RenderRequest(

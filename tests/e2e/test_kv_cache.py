@@ -13,7 +13,6 @@ from llmdeploy.catalog import Catalog
 from llmdeploy.manifest import ModelFacts
 from llmdeploy.serving import KvLayout, KvRequest, Parallel, engine
 from llmdeploy.serving.attention import Attention, Latent, architecture
-from llmdeploy.serving.vllm_kv import pipeline_stages
 from llmdeploy.serving.vllm_quant import AT_LOAD, unable
 from tests.e2e.support import ask_engine, write_tiny_model
 from tests.serving.gpus import H100, gpu
@@ -89,7 +88,7 @@ def workers(model: ModelFacts, parallel: Parallel) -> list[list[list[int]]]:
                 kept.append([i, 0, cache.width, 0, 16])
             elif isinstance(cache, Attention):
                 kept.append([i, max(1, cache.kv_heads // parallel.tensor), cache.key_dim, cache.window, 16])
-    return [[layer for layer in kept if layer[0] in stage] for stage in pipeline_stages(len(layers), parallel.pipeline)]
+    return [[layer for layer in kept if layer[0] in stage] for stage in parallel.stages(len(layers))]
 
 
 @pytest.fixture(scope="module")

@@ -100,6 +100,15 @@ def test_a_batch_holds_a_token_of_every_request() -> None:
         VLLM.render(request(**{"max-num-batched-tokens": 4}))
 
 
+def test_what_the_engine_would_not_start_with_is_told() -> None:
+    small = {"max-num-batched-tokens": 1024}
+    VLLM.render(request(**small))
+    with pytest.raises(StackError, match=r"a whole prompt, and 1024 tokens are less than model.context = 2048.*tokens: 2048"):
+        VLLM.render(request(**small, **{"enable-chunked-prefill": False}))
+    with pytest.raises(StackError, match=r"long-prefill-token-threshold: 2049 is more than model.context = 2048"):
+        VLLM.render(request(**{"long-prefill-token-threshold": 2049}))
+
+
 def value_of(argv: tuple[str, ...], option: str) -> str:
     return argv[argv.index(option) + 1]
 
@@ -144,8 +153,9 @@ def test_every_device_of_the_same_stack_hides_content_and_stays_offline() -> Non
     ("gpu", "tokens"), [(T4, 2048), (L4, 2048), (A100, 2048), (H100, 8192), (B200, 16384), (None, 2048)], ids=str
 )
 def test_tokens_of_one_step_are_those_of_the_engines_own_default(gpu: Gpu | None, tokens: int) -> None:
-    assert VLLM.batched_tokens(8, "cuda" if gpu else "cpu", gpu) == tokens
-    assert VLLM.batched_tokens(50_000, "cuda" if gpu else "cpu", gpu) == 50_000
+    assert VLLM.batched_tokens(8, gpu, {}) == tokens
+    assert VLLM.batched_tokens(50_000, gpu, {}) == 50_000
+    assert VLLM.batched_tokens(8, gpu, {"max-num-batched-tokens": 512}) == 512
 
 
 def test_on_gpus_the_engine_is_a_container() -> None:

@@ -17,7 +17,6 @@ from llmdeploy.manifest import ModelFacts
 from llmdeploy.serving import KvLayout, KvRequest, Parallel
 from llmdeploy.serving.attention import architecture
 from llmdeploy.serving.vllm import VLLM
-from llmdeploy.serving.vllm_kv import pipeline_stages
 from tests.serving.gpus import A100, B200, H100
 from tests.serving.tiny_models import LLAMA, MIB, TINY_MODELS, config
 
@@ -132,12 +131,13 @@ def test_a_published_text_config_leaves_out_what_its_class_has_by_default() -> N
         (80, 4, [20, 20, 20, 20]),
         (61, 2, [31, 30]),
         (61, 4, [15, 15, 16, 15]),
+        (126, 4, [31, 32, 32, 31]),
         (62, 4, [15, 16, 16, 15]),
         (7, 3, [2, 3, 2]),
     ],
 )
 def test_pipeline_stages(layers: int, stages: int, sizes: list[int]) -> None:
-    found = pipeline_stages(layers, stages)
+    found = Parallel(pipeline=stages).stages(layers)
     assert [len(stage) for stage in found] == sizes
     assert [i for stage in found for i in stage] == list(range(layers))
 
@@ -167,7 +167,7 @@ def test_a_window_holds_the_tokens_of_all_steps_under_way() -> None:
     assert held() == (1023 + 2 * 2048 + 15) // 16 + 1
     assert held(parallel=Parallel(pipeline=2)) == (1023 + 3 * 2048 + 15) // 16 + 1
     assert held(device="cpu", gpu=None) == (1023 + 2048 + 127) // 128 + 1
-    assert held(args={"max-num-batched-tokens": 4096}) == (1023 + 2 * 4096 + 15) // 16 + 1
+    assert held(batched_tokens=4096) == (1023 + 2 * 4096 + 15) // 16 + 1
 
 
 @pytest.mark.parametrize(("gpu", "tokens"), [(A100, 16), (H100, 16), (B200, 32)])

@@ -107,7 +107,7 @@ def test_overhead_is_the_planning_value() -> None:
 
 def test_larger_steps_take_more_and_more_gpus_share_it() -> None:
     model = facts("llama-3.3-70b-instruct")
-    small, large = (VLLM.gpu_overhead_bytes(model, Parallel(), VLLM.batched_tokens(1, "cuda", gpu)) for gpu in (H100, B200))
+    small, large = (VLLM.gpu_overhead_bytes(model, Parallel(), VLLM.batched_tokens(1, gpu, {})) for gpu in (H100, B200))
     assert 2.5 * GIB < small < large < 8 * GIB
     assert VLLM.gpu_overhead_bytes(model, Parallel(2), 16384) < VLLM.gpu_overhead_bytes(model, Parallel(1), 16384)
 

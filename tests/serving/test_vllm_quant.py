@@ -220,11 +220,24 @@ def test_what_a_checkpoint_holds(model: ModelFacts, name: str, size: float) -> N
     assert (found.name, found.bytes) == (name, pytest.approx(size))
 
 
+FP8_CACHE = {"num_bits": 8, "type": "float", "dynamic": False}
+
+
+def test_a_cache_that_the_engine_does_not_read_as_fp8_is_as_wide_as_the_model() -> None:
+    settings: dict[str, Any] = {"quant_method": "modelopt", "quant_algo": "NVFP4"}
+    for scheme in ({"num_bits": 8, "type": "float"}, {**FP8_CACHE, "dynamic": True}, {**FP8_CACHE, "type": "int"}):
+        assert VLLM.quantize(quantized(**settings, kv_cache_scheme=scheme), "auto", L4).kv_bytes == 2
+    for asked in ({"kv_cache_quant_algo": "NVFP4"}, {"kv_cache_scheme": {"num_bits": 4, "type": "float"}}):
+        with pytest.raises(StackError, match="asks for an NVFP4 KV cache, whose size is not known"):
+            VLLM.quantize(quantized(**settings, **asked), "auto", L4)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"},
-        {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_scheme": {"num_bits": 8, "type": "float"}},
+        {"quant_method": "modelopt", "quant_algo": "NVFP4", "kv_cache_scheme": FP8_CACHE},
+        {"quant_method": "modelopt", "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}},
         {
             "quant_method": "compressed-tensors",
             "kv_cache_scheme": {"num_bits": 8},

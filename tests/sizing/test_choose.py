@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_the_kv_cache_takes_all_that_is_left_in_whole_blocks() -> None:
     assert memory.weights + memory.overhead + memory.cache + memory.free == memory.total
     assert found.kv_cache_tokens == memory.cache // found.layout.block_bytes * 16
     assert (found.max_model_len, found.max_num_seqs, found.batched_tokens) == (8192, 8, 2048)
+
+
+def test_the_tokens_of_a_step_that_the_stack_file_sets_are_those_that_are_sized() -> None:
+    usual = request("gemma-3-27b-it", L40SX4, context=32768)
+    wide = replace(usual, args={"max-num-batched-tokens": 16384})
+    before, after = size(usual), size(wide)
+    assert (before.batched_tokens, after.batched_tokens) == (2048, 16384)
+    assert after.memory.overhead == VLLM.gpu_overhead_bytes(wide.facts, after.parallel, 16384) > before.memory.overhead
+    assert after.layout.request_blocks > before.layout.request_blocks
+    assert size(replace(wide, gpu="none", machines=())).batched_tokens == 16384
 
 
 def test_layers_are_split_over_the_gpus_of_one_machine() -> None:
@@ -120,16 +131,12 @@ def test_narrower_numbers_that_cost_less_are_told() -> None:
     )
 
 
-def test_allowed_number_formats() -> None:
-    wish = request("llama-3.3-70b-instruct", L40SX4, concurrency=2, quants=frozenset({"fp8_per_tensor"}))
-    assert size(wish).quantization.name == "fp8_per_tensor"
-    assert "none of bf16" in refused(request("llama-3.3-70b-instruct", L40SX4, quants=frozenset({"gguf"})))
-
-
 def test_what_has_no_price_comes_last() -> None:
     unpriced = machine("h200", 1)
     found = size(request("llama-3.1-8b-instruct", unpriced, H100X8))
     assert found.placement.type == H100X8
+    narrower = size(request("llama-3.3-70b-instruct", machine("h200", 8), L40SX4, concurrency=16))
+    assert (narrower.placement.type, narrower.quantization.made) == (L40SX4, "load")
     both = explore(request("llama-3.1-8b-instruct", machine("h200", 2), unpriced), VLLM)
     assert [one.machine.gpus for one in both] == [1, 2]
 
@@ -226,3 +233,33 @@ def test_equal_wishes_give_equal_answers() -> None:
     wish = request("llama-3.3-70b-instruct", *RENTED, concurrency=4)
     turned = request("llama-3.3-70b-instruct", *reversed(RENTED), concurrency=4)
     assert explore(wish, VLLM) == explore(wish, VLLM) == explore(turned, VLLM)
+
+
+def test_a_region_without_machines_is_not_this_machine() -> None:
+    elsewhere = {"g6e.xlarge": ("us-east-1", "us-west-2")}
+    with pytest.raises(StackError) as error:
+        choose(request("llama-3.1-8b-instruct", region="us-est-1", elsewhere=elsewhere), VLLM)
+    assert 'region: no machines are known in "us-est-1" (did you mean "us-east-1"?' in str(error.value)
+
+
+def test_without_prices_the_smallest_machine_with_the_same_gpus_is_taken() -> None:
+    large = machine("l40s", 1, None, name="g6e.16xlarge", memory_bytes=512 * GIB, vcpus=64)
+    small = machine("l40s", 1, None, name="g6e.xlarge", memory_bytes=32 * GIB, vcpus=4)
+    found = choose(request("llama-3.1-8b-instruct", large, small), VLLM)
+    assert [one.machine.name for one in found.candidates] == ["g6e.xlarge", "g6e.16xlarge"]
+
+
+def test_too_many_replicas_for_the_machines_of_ones_own_name_how_many_there_is_room_for() -> None:
+    own = machine("l40s", 2, None, available=1)
+    with pytest.raises(StackError, match=r"replicas: .*what fits: replicas: 2\)"):
+        choose(request("llama-3.1-8b-instruct", own, replicas=5), VLLM)
+
+
+def test_a_gpu_that_comes_in_several_forms_names_them() -> None:
+    with pytest.raises(StackError, match=r'did you mean "h100_pcie" or "h100_sxm"\?'):
+        choose(request("llama-3.1-8b-instruct", machine("l40s", 1), gpu="h100"), VLLM)
+
+
+def test_no_gpu_at_all_says_what_to_do() -> None:
+    with pytest.raises(StackError, match=r"l40s: no machine here has a GPU \(say which GPUs the machines have, or `gpu: none`"):
+        choose(request("llama-3.1-8b-instruct", MachineType("box", None, 0, 0, available=1), gpu="l40s"), VLLM)

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from llmdeploy.errors import StackError
 from llmdeploy.machine import Gpu
 from llmdeploy.manifest import ModelFacts
+from llmdeploy.serving.vllm_quant import FORMATS
 from llmdeploy.sizing import Candidate, explore
+from llmdeploy.sizing.evaluate import hint_of
 from llmdeploy.sizing.search import wanted
 from tests.sizing.world import VLLM, catalog, facts, machine, request
 from tests.support import ROOT
@@ -19,7 +22,8 @@ COUNTS = (1, 2, 4, 8)
 CONTEXT = 8192
 HEAD = """\
 Tokens of KV cache of one replica on machines with 1, 2, 4 and 8 GPUs that hold one request of {context:,} tokens; no: does not
-fit. tp, pp: tensor and pipeline parallelism, where it is not all GPUs as tensor parallelism.
+fit. tp, pp: tensor and pipeline parallelism, where it is not all GPUs as tensor parallelism. Number formats without a row are
+refused on that GPU, with the reason and what would do.
 """
 
 
@@ -35,7 +39,12 @@ def cell(one: Candidate) -> str:
 
 def rows(model: ModelFacts, card: Gpu, context: int) -> Iterator[str]:
     """Yield one row for each number format that this GPU can load the model in."""
-    for quant in VLLM.quantizations(model, card):
+    taken = VLLM.quantizations(model, card)
+    for quant in set(FORMATS) - set(taken):
+        with pytest.raises(StackError) as refused:
+            VLLM.quantize(model, quant, card)
+        assert hint_of(refused.value), quant
+    for quant in taken:
         cells: list[str] = []
         for count in COUNTS:
             own = machine(card.name, count, available=1)

@@ -103,3 +103,37 @@ def test_a_folder_of_such_a_model_is_sized(tmp_path: Path) -> None:
     found = choose(request(ModelFacts("m", config), L40S, manifest=manifest), VLLM)
     assert found.weight_bytes == 1024 + 8 + len(header)
     assert found.disk_bytes == manifest.size_bytes + VLLM.runtime_disk_bytes("cuda")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"num_attention_heads": 0}, "num_attention_heads: 0"),
+        ({"num_key_value_heads": -4}, "num_key_value_heads: -4"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers: 1,000,000,000"),
+        ({"hidden_size": 10**30}, "hidden_size: a number of more than ten digits"),
+        ({"max_position_embeddings": -5}, "max_position_embeddings: -5"),
+        ({"sliding_window": -4}, "sliding_window: -4"),
+        ({"vision_config": {"hidden_size": -1}}, "vision_config.hidden_size: -1"),
+        ({"text_config": {**PLAIN, "vocab_size": 0}}, "vocab_size: 0"),
+    ],
+)
+def test_a_figure_that_no_model_has_is_named(changed: dict[str, Any], says: str) -> None:
+    with pytest.raises(StackError) as error:
+        choose(request(ModelFacts("m", {**PLAIN, **changed}, weight_bytes=GIB), L40S), VLLM)
+    assert f"config.json of the model says {says}, which no model has" in str(error.value)
+    assert "model.id" in str(error.value)
+
+
+def test_a_number_format_that_nothing_knows_is_no_matter_of_machines() -> None:
+    config = {**PLAIN, "quantization_config": {"quant_method": "zip"}}
+    with pytest.raises(StackError) as error:
+        choose(request(ModelFacts("m", config, weight_bytes=GIB), L40S, machine("l4", 1, 0.8)), VLLM)
+    assert str(error.value).startswith('error: model.quant: m: the checkpoint is quantized with "zip"')
+
+
+def test_a_format_that_cannot_be_made_is_refused_with_one_that_can() -> None:
+    with pytest.raises(StackError) as error:
+        choose(request(ModelFacts("m", PLAIN), L40S, machine("l4", 1, 0.8), quant="gptq"), VLLM)
+    assert str(error.value).startswith("error: model.quant: m: the checkpoint is not quantized: vLLM does not make gptq at load")
+    assert "what fits: quant: bf16 on 1 x 1xl4" in str(error.value)

@@ -72,6 +72,8 @@ def test_a_70b_on_two_h100_gives_no_150_tokens_to_one_request() -> None:
     # Claimed: 150 and more. One request gets 31 to 47.
     found = on(LLAMA, 2, "h100_sxm", context=1024)
     assert speed(found)[2] == pytest.approx(47, rel=0.1)
+    many = speed(on(LLAMA, 2, "h100_sxm", context=1024, concurrency=16))
+    assert many[2] < 150 < many[0]
 
 
 def test_a_670b_in_4_bits_takes_more_than_327_gib() -> None:

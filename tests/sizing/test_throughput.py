@@ -4,11 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmdeploy.serving.attention import architecture
 from llmdeploy.serving.model import Parallel, Quantization
-from llmdeploy.sizing import Range, parameters_of
+from llmdeploy.sizing import Range, explore, parameters_of
 from llmdeploy.sizing.throughput import Roofline
 from llmdeploy.sizing.weights import weights_of
-from tests.sizing.world import facts, gpu
+from tests.sizing.world import VLLM, facts, gpu, machine, request
 
 BF16 = Quantization("bf16", "published", 2, 2, 2, "bf16", native=True)
 FP8 = Quantization("fp8", "variant", 1, 2, 2, "fp8", native=True)
@@ -23,7 +24,8 @@ def roofline(
 ) -> Roofline:
     known = facts(model)
     weights = weights_of(known, parameters_of(known), quantization, None)
-    return Roofline(weights, parallel, gpu(card), context * kv_bytes // parallel.gpus, context)
+    attention = architecture(known.config).attention_operations(context)
+    return Roofline(weights, parallel, gpu(card), context * kv_bytes // parallel.gpus, context, attention)
 
 
 def about(found: Range, planning: float, bound: float) -> bool:
@@ -66,7 +68,10 @@ def test_weight_only_formats_save_reading_and_no_arithmetic() -> None:
 
 def test_many_requests_with_little_context_are_bound_by_arithmetic() -> None:
     found = roofline("llama-3.1-8b-instruct", "h100_sxm", BF16, LLAMA_8B, 16)
-    assert found.decode(10_000).bound == pytest.approx(found.prefill().bound)
+    counted = parameters_of(facts("llama-3.1-8b-instruct"))
+    # A token of an answer goes through the output matrix too, 7 % of this model; of a prompt only the last one does.
+    assert counted.multiplied - counted.in_layers == pytest.approx(128_256 * 4096, rel=1e-5)
+    assert found.decode(10_000).bound * counted.multiplied == pytest.approx(found.prefill().bound * counted.in_layers)
 
 
 def test_experts_are_read_as_they_are_used() -> None:
@@ -80,6 +85,31 @@ def test_a_long_prompt_takes_longer_than_its_tokens() -> None:
     short, long = (roofline("llama-3.1-8b-instruct", "h100_sxm", BF16, LLAMA_8B, n).first_token_s() for n in (4096, 131_072))
     assert 32 * short.bound == pytest.approx(long.bound, rel=0.01)
     assert long.planning > 50 * short.planning
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "windowed", "window", "token_bytes"),
+    [("gemma-3-27b-it", 62, 52, 1024, 2 * 16 * 128 * 2), ("gpt-oss-20b", 24, 12, 128, 2 * 8 * 64 * 2)],
+)
+def test_a_step_reads_no_more_of_a_layer_than_its_window(
+    model: str, layers: int, windowed: int, window: int, token_bytes: int
+) -> None:
+    (found,) = explore(request(model, machine("h200", 1), context=65536, concurrency=4), VLLM)
+    assert found.loaded is not None
+    assert found.loaded.throughput is not None
+    read = token_bytes * ((layers - windowed) * 65536 + windowed * window)
+    assert found.loaded.layout.read_bytes == read < found.loaded.layout.request_blocks * found.loaded.layout.block_bytes
+    weights = weights_of(facts(model), parameters_of(facts(model)), found.loaded.quantization, None)
+    step_s = (weights.read_in_a_step(ONE, 4) + 4 * read) / gpu("h200").bandwidth
+    assert found.loaded.throughput.decode.bound == pytest.approx(4 / step_s)
+
+
+def test_layers_over_all_tokens_among_windows_make_long_prompts_slow() -> None:
+    full, windowed = (64 * 2 * 64 * 2 * 131_072 * span for span in (65_536, 128))
+    assert architecture(facts("gpt-oss-20b").config).attention_operations(131_072) == 12 * full + 12 * windowed
+    # Heads of latent attention are expanded while a prompt is read: 192 numbers of a key, 128 of a value.
+    latent = architecture(facts("deepseek-v3").config).attention_operations(8192)
+    assert latent == 61 * 2 * 128 * (192 + 128) * 8192 * 4096
 
 
 @given(requests=st.integers(1, 500), tensor=st.sampled_from([1, 2, 4, 8]), pipeline=st.sampled_from([1, 2, 4]))

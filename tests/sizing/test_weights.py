@@ -8,11 +8,11 @@ from llmdeploy.errors import StackError
 from llmdeploy.manifest import Manifest, ModelFacts, WeightFile
 from llmdeploy.serving.model import Parallel, Quantization
 from llmdeploy.sizing import parameters_of
-from llmdeploy.sizing.weights import Weights, file_bytes, stage_layers, weights_of
+from llmdeploy.sizing.weights import Weights, file_bytes, weights_of
 from tests.sizing.world import GIB, facts
 
 BF16 = Quantization("bf16", "published", 2, 2, 2, "bf16", native=True)
-FP8 = Quantization("fp8_per_tensor", "load", 1, 2, 2, "fp8", native=True)
+FP8 = Quantization("fp8_per_tensor", "load", 1, 2, 2, "fp8", native=True, flag="fp8_per_tensor")
 INT4 = Quantization("int4", "variant", 0.516, 2, 2, "bf16", native=False, repository="somebody/int4")
 CONFIG = {
     "model_type": "llama",
@@ -86,14 +86,6 @@ def test_the_first_stage_has_the_table_and_the_last_the_head() -> None:
     tied = weights(tie_word_embeddings=True)
     assert tied.total == 4 * layer + 2 * TABLE
     assert tied.on_gpu(Parallel(1, 2)) == 2 * layer + 2 * TABLE
-
-
-@pytest.mark.parametrize(
-    ("layers", "stages", "expected"),
-    [(80, 4, [20, 20, 20, 20]), (61, 4, [15, 15, 16, 15]), (62, 4, [15, 16, 16, 15]), (126, 4, [31, 32, 32, 31]), (5, 2, [3, 2])],
-)
-def test_layers_that_are_over_go_to_the_stages_in_the_middle(layers: int, stages: int, expected: list[int]) -> None:
-    assert stage_layers(layers, stages) == expected
 
 
 def test_a_step_reads_everything_but_the_table_that_is_only_looked_up_in() -> None:

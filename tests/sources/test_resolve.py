@@ -81,7 +81,7 @@ def test_a_catalogue_name_is_a_repository(tmp_path: Path, server: HubServer) -> 
     assert found.served_name == "phi-4"
     assert found.license == "mit"
     assert found.token == "env:HF_TOKEN"
-    assert found.notes == ("phi-4: 10 KV heads: tensor parallel sizes 1, 2, 5 and 10 only",)
+    assert found.notes == ("phi-4: 10 KV heads: its layers can be split over 1, 2, 5 or 10 GPUs only",)
 
 
 def test_a_repository_is_served_under_its_last_part(tmp_path: Path, server: HubServer) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llmdeploy.change import Change
 from llmdeploy.plan import Plan
 from llmdeploy.policy import Finding
+from llmdeploy.prices import CostLine
 from llmdeploy.resource import Resource
 from llmdeploy.traits import DataFlow, Traits
 from llmdeploy.views.html import MAX_BYTES, plan_html
@@ -26,7 +27,7 @@ TAGS = frozenset(
     re.findall(
         r"\S+",
         "html head meta title style body div header main section footer h1 h2 h3 p ul ol li dl dt dd span b i br code figure"
-        " details summary table thead tbody tfoot tr th td caption svg desc text path rect circle",
+        " details summary table thead tbody tfoot tr th td caption figcaption svg desc text path rect circle",
     )
 )
 ATTRIBUTES = frozenset(
@@ -44,7 +45,8 @@ def read(plan: Plan) -> Page:
 
 @pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
 def test_plan(make: Callable[[], Plan]) -> None:
-    golden(f"plan-{make.__name__}.html", plan_html(make(), plan_id="1a2b3c4d5e6f") + "\n")
+    page = plan_html(make(), plan_id="1a2b3c4d5e6f")
+    golden(f"plan-{make.__name__}.html", re.sub("(?s)(?<=<style>).*(?=</style>)", "\n", page) + "\n")
 
 
 @pytest.mark.parametrize("make", EVERY, ids=lambda make: make.__name__)
@@ -143,6 +145,32 @@ def test_the_numbers_of_the_documents_are_there() -> None:
         "serial 7, lineage 0123456789abcdef0123456789abcdef",
     ):
         assert figure in text, figure
+
+
+def test_a_bill_without_any_price_is_unknown_and_never_zero() -> None:
+    line = CostLine("machine (owned)", 2, "machine", None, "month", "no price of it", "unverified", "set machine.purchase")
+    documents = html_plans.economics()
+    against = [{**row, "break_even_tokens_per_month": None} for row in documents["against"]]
+    documents |= {"curve": None, "usd_per_million_tokens": [], "at": None, "against": against}
+    page = read(replace(html_plans.rich(), cost=(line,), prior_cost=(), economics=documents))
+    figures = dict(zip(page.texts("dt"), page.texts("dd", "value"), strict=False))
+    assert figures["Cost"] == "unknown"
+    assert page.all("tfoot") == []
+    text = page.texts("main")[0]
+    assert "0.00" not in text.partition("What it costs")[2].partition("Hosted APIs")[0]
+    assert "Unknown: there is no price for machine (owned)." in text
+    assert "never" not in page.texts("td")
+    assert "Cheaper from" not in page.texts("th")
+
+
+def test_machines_are_shown_where_there_is_a_choice_the_cheapest_of_each_kind() -> None:
+    made = html_plans.rich()
+    chosen, other, *_ = made.sizing["candidates"]
+    dearer = {**chosen, "machine": "g6e.24xlarge", "usd_per_hour": 40.0}
+    page = read(replace(made, sizing={**made.sizing, "candidates": [chosen, dearer, other]}))
+    assert not any("g6e.24xlarge" in text for text in page.texts("th"))
+    assert "Machines that would do" in page.texts("h3")
+    assert "Machines that would do" not in read(replace(made, sizing={**made.sizing, "candidates": [chosen, dearer]})).texts("h3")
 
 
 def test_the_memory_bar_adds_up_to_the_whole() -> None:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from llmdeploy.change import Change
 from llmdeploy.plan import Plan
 from llmdeploy.resource import Ref
-from llmdeploy.traits import Traits
+from llmdeploy.traits import DataFlow, Traits
 from llmdeploy.views.html_architecture import architecture
 from llmdeploy.views.html_curve import curve
 from llmdeploy.views.html_drawing import Box, Drawing, Path, Text, text_width
-from llmdeploy.views.html_figures import aligned, exact_usd, gib, percent, quantity, three, usd
 from llmdeploy.views.html_picture import Picture, picture
 from tests.views import html_plans, plans
 
@@ -124,11 +123,11 @@ def test_boxes_of_machines_and_stores_do_not_overlap() -> None:
 def test_what_can_be_reached_and_passes_data_on_is_the_front() -> None:
     zone, outside = of(html_plans.rich()).zones
     assert [one.name for one in zone.fronts] == ["load balancer"]
-    assert [one.name for one in zone.stores] == ["kms key", "bucket", "secret", "log group"]
+    assert [one.name for one in zone.stores] == ["KMS key", "bucket", "secret", "log group"]
     assert [one.count for one in zone.stores] == [1, 1, 2, 1]
     assert zone.others == 2
     assert outside.name == ""
-    assert [one.name for one in outside.stores] == ["tls ca"]
+    assert [one.name for one in outside.stores] == ["TLS CA"]
 
 
 def test_what_machines_need_is_no_front() -> None:
@@ -160,7 +159,7 @@ def test_a_machine_shows_the_way_of_a_request_and_counts_the_rest() -> None:
     assert (one.gpu, one.gpus, one.kind) == ("l40s", 4, "g6e.12xlarge")
     assert [part.name for part in one.parts] == ["gateway", "engine", "weights", "volume", "instance"]
     assert one.others == 3
-    assert one.uses == {"kms key", "bucket", "secret", "log group"}
+    assert one.uses == {"KMS key", "bucket", "secret", "log group"}
 
 
 def test_the_arrow_of_the_clients_is_that_of_the_widest_entry() -> None:
@@ -186,18 +185,49 @@ def test_groups_without_a_machine_are_no_machines() -> None:
 
 def test_data_that_leaves_the_region_is_told_apart_from_what_stays() -> None:
     shown = of(html_plans.rich())
-    assert [(one.to, one.sources) for one in shown.leaving] == [("huggingface.co", ("weights",))]
+    assert [(one.to, one.what) for one in shown.leaving] == [("huggingface.co", ("requests for weights, from weights",))]
     assert [(one.to, one.region) for one in shown.zones[0].flows] == [("cloud logs", html_plans.REGION)]
     moved = several_regions()
     # The gateway in the other region writes its logs over the boundary.
     assert [one.to for one in of(moved).leaving] == ["huggingface.co", "cloud logs"]
 
 
+def test_what_goes_to_one_place_is_one_box() -> None:
+    def asks(one: Change) -> Change:
+        flow = DataFlow(what="requests for packages", to="huggingface.co")
+        return replace(one, traits=Traits(data_flows=(flow,))) if one.type == "host_gpu_driver" else one
+
+    shown = of(changed(asks))
+    told = ("requests for packages, from GPU driver", "requests for weights, from weights")
+    assert [one.what for one in shown.leaving] == [told]
+    assert f"Leaves to huggingface.co: {'; '.join(told)}." in architecture(shown, wide=True).description
+
+
+def test_only_the_entry_of_a_machine_has_a_door() -> None:
+    def opened(one: Change) -> Change:
+        traits = one.traits.model_copy(update={"exposure": "private"})
+        return replace(one, traits=traits) if one.type == "cloud_instance" else one
+
+    parts = of(changed(opened)).zones[0].machines[0].parts
+    assert [part.name for part in parts if part.enters] == ["gateway"]
+
+
+def test_a_region_is_as_wide_as_what_lies_in_it() -> None:
+    def quiet(one: Change) -> Change:
+        return replace(one, traits=one.traits.model_copy(update={"data_flows": ()}))
+
+    made = html_plans.rich()
+    alone = replace(made, changes=tuple(quiet(one) for one in made.changes if one.group != "stack"))
+    boxes = [one for one in architecture(of(alone), wide=True).shapes if isinstance(one, Box)]
+    (zone,), machines = [one for one in boxes if one.style == "zone"], [one for one in boxes if one.style == "machine"]
+    assert zone.x + zone.width - max(one.x + one.width for one in machines) < 40
+
+
 def test_each_region_has_its_boundary() -> None:
     drawing = architecture(of(several_regions()), wide=True)
     assert len([one for one in drawing.shapes if isinstance(one, Box) and one.style == "zone"]) == 2
     texts = [one.text for one in drawing.shapes if isinstance(one, Text)]
-    assert {"eu-central-1", "eu-north-1", "In eu-west-1", "With the operator"} <= set(texts)
+    assert {"Region eu-central-1", "Region eu-north-1", "Region eu-west-1", "With the operator"} <= set(texts)
 
 
 def test_plain_data_is_marked() -> None:
@@ -287,21 +317,3 @@ def test_a_free_machine_has_no_place_on_a_logarithmic_axis() -> None:
     made = html_plans.economics()
     made["curve"]["self_hosted_usd"] = [0.0] * len(made["curve"]["tokens_per_month"])
     assert curve(made, wide=True) is None
-
-
-# --- figures ----------------------------------------------------------------------------------------------------------------
-
-
-def test_figures() -> None:
-    assert gib(47_999_614_976) == "44.70"
-    assert [usd(x) for x in (0, 0.0004, 0.5, 7659.631)] == ["0.00", "0.0004", "0.50", "7,659.63"]
-    assert [exact_usd(x) for x in (13.1158, 1, 0.027, 0.000001)] == ["13.1158", "1.00", "0.027", "0.000001"]
-    assert [quantity(x) for x in (2, 142.6, 1234.5, 0.6)] == ["2", "142.6", "1,234.5", "0.6"]
-    assert [three(x) for x in (0.25, 12.34, 99.96, 1234.4, 0)] == ["0.25", "12.3", "100", "1,234", "0"]
-    assert [percent(x, 200) for x in (0, 0.1, 80, 200)] == ["0 %", "<1 %", "40 %", "100 %"]
-
-
-def test_the_points_of_a_column_stand_in_line() -> None:
-    texts = aligned(["13.1158", "1.00", "2", "unknown", ""])
-    assert texts == ["13.1158", "1.00\u2007\u2007", "2\u2008\u2007\u2007\u2007\u2007", "unknown", ""]
-    assert aligned(["1", "22"]) == ["1", "22"]

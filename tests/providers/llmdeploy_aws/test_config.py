@@ -16,6 +16,7 @@ from tests.providers.llmdeploy_aws.stacks import ALICE, SMALL, one_each, request
 from tests.support import ROOT
 
 VPC = {"id": "vpc-0123456789abcdef0", "subnets": {"euc1-az1": "subnet-0123456789abcdef0"}}
+TWO_ZONES = {**VPC, "subnets": {"euc1-az1": "subnet-0123456789abcdef0", "euc1-az2": "subnet-0123456789abcdef1"}}
 ANYBODY = {"allowed_cidrs": ["10.0.0.0/8"]}
 
 
@@ -28,6 +29,8 @@ ANYBODY = {"allowed_cidrs": ["10.0.0.0/8"]}
         ({"cidr": "10.0.0.1/16"}, "no bit set behind the prefix"),
         ({"cidr": "10.0.0.0/28"}, "from /16 to /24"),
         ({"allowed_cidrs": ["anybody"]}, "IPv4 addresses such as"),
+        ({"allowed_cidrs": ["10.0.0.0/8", "10.0.0.0/8"]}, "must name 10.0.0.0/8 once, not 2 times"),
+        ({"availability_zones": ["euc1-az1", "euc1-az1"]}, "must name euc1-az1 once"),
         ({"egress": "proxy"}, "'auto', 'nat', 'endpoints' or 'none'"),
         ({"public": "yes"}, "boolean"),
         ({"ami": "ubuntu"}, "ami-0123456789abcdef0"),
@@ -59,7 +62,7 @@ def test_every_field_says_what_it_means() -> None:
         ({}, {"region": "germany"}, "region", '"germany" is no region'),
         ({}, {"placement": Placement()}, "hardware.instance_type", "by their type"),
         ({}, {"placement": Placement(replace(SMALL, zones=()), 1, one_each(1))}, "provider.aws.availability_zones", "not known"),
-        ({"availability_zones": ["euc1-az1", "euc1-az9"]}, {}, "provider.aws.availability_zones[1]", "not offered in euc1-az9"),
+        ({"availability_zones": ["euc1-az1", "euc1-az8"]}, {}, "provider.aws.availability_zones[1]", "not offered in euc1-az8"),
         ({"egress": "none"}, {}, "provider.aws.egress", "no way out by itself"),
         ({"egress": "nat", "vpc": VPC, **ANYBODY}, {}, "provider.aws.egress", "stack's own only"),
         ({"egress": "endpoints", "vpc": VPC, **ANYBODY}, {}, "provider.aws.vpc", "in the route tables"),
@@ -80,7 +83,13 @@ def test_every_field_says_what_it_means() -> None:
         ({"vpc": VPC}, {}, "provider.aws.allowed_cidrs", "existing one: say who may connect"),
         ({"public": True}, {}, "provider.aws.allowed_cidrs", "public: say who may connect"),
         ({"public": True, "allowed_cidrs": ["0.0.0.0/0"]}, {}, "gateway.port", "at port 443 only, not at 8443"),
-        ({"public": True, "vpc": VPC, **ANYBODY}, {}, "provider.aws.vpc.public_subnets", "needs public subnets"),
+        ({"public": True, "vpc": VPC, **ANYBODY}, {}, "provider.aws.vpc.public_subnets", "none is in the zone euc1-az1"),
+        (
+            {"public": True, "vpc": {**TWO_ZONES, "public_subnets": {"euc1-az1": "subnet-0123456789abcdef2"}}, **ANYBODY},
+            {"replicas": 2, "placement": Placement(SMALL, 2, one_each(2))},
+            "provider.aws.vpc.public_subnets",
+            "none is in the zone euc1-az2",
+        ),
         ({"ami": "ami-0123456789abcdef0", "ami_parameter": "/a/b"}, {}, "provider.aws.ami_parameter", "together with ami"),
         (
             {"kms_key": "arn:aws:kms:eu-west-1:111122223333:key/1-2"},
@@ -96,6 +105,8 @@ def test_every_field_says_what_it_means() -> None:
         ),
         ({}, {"storage": StorageRequest("auto", "/dev/vdb", None, None, "erase")}, "storage.device", "made with the machine"),
         ({}, {"storage": StorageRequest("auto", None, "tpm2", None, "erase")}, "storage.unlock", "no TPM"),
+        ({}, {"storage": StorageRequest("gocryptfs", None, None, None, "erase")}, "storage.encryption", "encrypted as a whole"),
+        ({}, {"storage": StorageRequest("none", None, None, None, "erase")}, "storage.encryption", "encrypted as a whole"),
         ({}, {"keys": (ALICE, replace(ALICE, name="b", principal="alice"))}, "keys[1].principal", "ARN of the IAM role or user"),
         (
             {},

@@ -35,7 +35,7 @@ def test_everything_lies_in_the_stacks_region_and_nothing_in_clear(name: str) ->
         ("dev", set[str]()),
         ("hipaa", set[str]()),
         ("two-replicas", {"aws_load_balancer.front"}),
-        ("existing-vpc", {"aws_load_balancer.front", "aws_security_group_rule.lb.from-clients-0"}),
+        ("existing-vpc", {"aws_load_balancer.front", "aws_security_group_rule.lb.from-0-0-0-0-0"}),
     ],
 )
 def test_what_is_public_says_so(name: str, public: set[str]) -> None:
@@ -44,9 +44,18 @@ def test_what_is_public_says_so(name: str, public: set[str]) -> None:
 
 def test_what_leaves_is_said() -> None:
     flows = {address: one.data_flows for address, one in traits("dev").items() if one.data_flows}
-    assert flows.keys() == {"aws_nat_gateway.main"}
-    assert flows["aws_nat_gateway.main"][0].to == "the internet"
+    assert flows.keys() == {f"aws_security_group_rule.node.to-{name}" for name in ("http", "https")}
+    assert {(flow.what, flow.to) for leaving in flows.values() for flow in leaving} == {
+        ("requests for packages, images and model files", "the internet"),
+        ("requests for signed packages", "the internet"),
+    }
     assert not any(one.data_flows for one in traits("airgapped").values())
+
+
+def test_what_leaves_by_the_own_way_out_of_an_existing_network_is_said() -> None:
+    vpc = {"id": "vpc-0123456789abcdef0", "subnets": {"euc1-az1": "subnet-0123456789abcdef0"}}
+    found = built(request({"vpc": vpc, "allowed_cidrs": ["10.0.0.0/8"]}))[1].graph
+    assert [r.address for r in found if r.provider == "aws" and aws.types[r.type].traits(r.values).data_flows]
 
 
 def test_an_image_is_pinned_only_by_its_id() -> None:
@@ -61,6 +70,7 @@ def test_an_image_is_pinned_only_by_its_id() -> None:
         ("gdpr", "aws_existing_key.main", "somebody else's"),
         ("gdpr", "aws_instance.node-0", "take this machine back at any time"),
         ("gdpr", "aws_log_group.gateway", "kept for 60 days: CloudWatch Logs cannot keep them for exactly 45"),
+        ("four-machines", "aws_placement_group.node-2", "no fabric interfaces"),
         ("airgapped", "aws_vpc_endpoint.s3", "must lie in the stack's bucket first"),
     ],
 )

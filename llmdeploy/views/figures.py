@@ -1,10 +1,12 @@
-"""Numbers of an HTML plan as text. Each kind of figure has one form, so that columns of them line up."""
+"""Numbers as text. Each kind of figure has one form in all views, so that columns of them line up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import floor, log10
 
 GIB = 2**30
+TIMES = "\u00d7"
 
 
 def gib(size_bytes: float) -> str:
@@ -23,8 +25,10 @@ def count(number: float) -> str:
 
 
 def usd(amount: float) -> str:
-    """Return USD with cents: `7,659.63`; below a cent with what can be told: `0.0004`."""
-    return f"{amount:,.2f}" if amount == 0 or abs(amount) >= 0.01 else f"{amount:.2g}"
+    """Return USD with cents: `7,659.63`; four digits of what is small: `0.0225`; `<0.0001` for what is there all the same."""
+    if amount == 0 or abs(amount) >= 0.1:
+        return f"{amount:,.2f}"
+    return f"{amount:.4f}" if abs(amount) >= 0.0001 else "<0.0001"
 
 
 def aligned(texts: Sequence[str]) -> list[str]:
@@ -38,8 +42,9 @@ def aligned(texts: Sequence[str]) -> list[str]:
 
 
 def exact_usd(amount: float) -> str:
-    """Return a price with all its digits: at least two decimals, at most six."""
-    whole, _, rest = f"{amount:,.6f}".partition(".")
+    """Return a price with all its digits: at least two decimals, at most seven figures in all."""
+    most = 6 - max(0, floor(log10(abs(amount)))) if amount else 2
+    whole, _, rest = f"{amount:,.{max(2, most)}f}".partition(".")
     return f"{whole}.{rest.rstrip('0').ljust(2, '0')}"
 
 

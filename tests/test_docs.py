@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, RootModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from llmdeploy.catalog import Catalog
 from llmdeploy.cli.root import VERBS
 from llmdeploy.registry import Registry
 from llmdeploy.stack.model import ProviderChoice, Stack
@@ -91,3 +93,12 @@ def test_the_reference_says_what_the_code_does() -> None:
     if os.environ.get("LLMDEPLOY_UPDATE_GOLDEN") == "1":
         path.write_text(reference())
     assert path.read_text() == reference(), "run with LLMDEPLOY_UPDATE_GOLDEN=1 and look at the difference"
+
+
+def test_the_rows_of_ones_own_that_the_docs_show_are_taken(tmp_path: Path) -> None:
+    text = (ROOT / "docs/catalog.md").read_text()
+    (tmp_path / "catalog.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    catalog = Catalog.load(tmp_path)
+    assert catalog.prices("aws", "eu-central-1")["ec2.g7e.2xlarge"].usd == 4.20
+    assert catalog.hosted["our-contract"].output == 12.00
+    assert "g9.2xlarge" in {machine.name for machine in catalog.machines("aws", "eu-central-1")}

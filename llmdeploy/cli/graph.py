@@ -30,6 +30,6 @@ def graph(
     var_file: VarFileOption = None,
 ) -> None:
     """Print what depends on what. As the stack file asks for it: looks at no machine and no state."""
-    desired = open_session(stack, variables_of(var), var_file or ()).desire()
+    desired = open_session(stack, variables_of(var), var_file or ()).desire("sparing")
     name = desired.loaded.stack.name
     say(dumps(graph_document(name, desired.graph)) if format is GraphFormat.JSON else graph_dot(name, desired.graph))

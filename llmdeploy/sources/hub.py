@@ -198,7 +198,7 @@ class Hub:
         what = "no answer in time" if isinstance(reason, TimeoutError) else str(getattr(reason, "strerror", None) or reason)
         return LlmdeployError(
             f"cannot reach {self.endpoint}: {what}",
-            hint="plan with --offline; to apply, run `llmdeploy lock` where there is a network, or name a local folder as the model",
+            hint="plan with --offline; to apply, run `llmdeploy lock` where there is a network, or name a folder as the model",
         )
 
 

@@ -27,15 +27,13 @@ off: nobody is asked anything."""
 class Checkpoint:
     """A model as far as it is known.
 
-    resolved: its files, None before they were looked for. variant: the repository that holds the quantized weights. quant: what
-    the stack file asks for, as it concerns this checkpoint. token: reference to what
-    its server may ask for. notes: sentences for the plan.
+    quant: what the stack file asks for, as it concerns this checkpoint. resolved: its files, None before they were looked for.
+    repository: where they come from. token: reference to what its server may ask for. notes: sentences for the plan.
     """
 
     facts: ModelFacts
     quant: str
     resolved: ResolvedModel | None = None
-    variant: str | None = None
     repository: str = ""
     token: str | None = sources.HUB_TOKEN
     notes: tuple[str, ...] = ()
@@ -61,16 +59,10 @@ class ModelSource:
         model, pinned = self.loaded.stack.model, self.pins.model if self.pins else None
         row, facts = self.catalog.model(model.id), self.catalog.facts(model.id)
         holds = _held(facts, model.variant)
-        listed = model.variant is None or (holds is not None and model.quant in ("auto", holds))
-        if row is None or facts is None or row["hf_id"] is None or not listed:
-            if holds is not None and not listed:
-                raise stack_error(
-                    "model.quant", f"{model.variant} holds {holds}, not {model.quant}", hint=f"quant: {holds}, or auto"
-                )
-            if (seen := self._glanced(pinned)) is not None:
-                return seen
-            self._refuse_asking(pinned)
-            return self._exact(self._resolve(model.variant, pinned), model.quant, model.variant)
+        if holds is not None and model.quant not in ("auto", holds):
+            raise stack_error("model.quant", f"{model.variant} holds {holds}, not {model.quant}", hint=f"quant: {holds}, or auto")
+        if row is None or facts is None or row["hf_id"] is None or (model.variant is not None and holds is None):
+            return self._unlisted(pinned)
         if pinned is not None:
             return self._pinned(pinned, facts)
         return Checkpoint(facts, holds or model.quant, repository=row["hf_id"], notes=_notes(model.id, row.get("notes")))
@@ -81,8 +73,8 @@ class ModelSource:
             return before
         variant = quantization.repository if quantization.made == "variant" else None
         if self.network != "on":
-            return replace(before, variant=variant, repository=variant or before.repository)
-        return self._exact(self._resolve(variant, None), quantization.name if quantization.made == "load" else "auto", variant)
+            return replace(before, repository=variant or before.repository)
+        return self._exact(self._resolve(variant, None), quantization.name if quantization.made == "load" else "auto")
 
     def files(self, checkpoint: Checkpoint, disk_bytes: int) -> Files:
         """Return the files of a checkpoint. disk_bytes: what they are expected to take while nobody has looked."""
@@ -95,16 +87,23 @@ class ModelSource:
         return Files(manifest, manifest.location, manifest.size_bytes, resolved.token, pinned)
 
     def _pinned(self, pinned: PinnedModel, facts: ModelFacts) -> Checkpoint:
-        quant, variant = self.loaded.stack.model.quant, pinned.variant
-        holds = _held(facts, variant)
-        if variant is not None and quant not in ("auto", holds):
-            raise StackError(
-                f"stack.lock.yaml pins {variant}, which does not hold {quant}",
-                hint="run `llmdeploy lock`, and commit stack.lock.yaml",
-            )
-        return self._exact(self._resolve(variant, pinned), "auto" if variant else quant, variant)
+        """Return what the lock file pins. Raises StackError when the stack file asks for other numbers than these files hold."""
+        model, variant = self.loaded.stack.model, pinned.variant
+        other = model.quant not in ("auto", _held(facts, variant)) if variant else model.quant in facts.variants
+        if pinned.id == model.id and (other or model.variant not in (None, variant)):
+            wanted = model.variant or model.quant
+            raise StackError(f"stack.lock.yaml pins {pinned.location}, which does not hold {wanted}", hint=_LOCK)
+        return self._exact(self._resolve(variant, pinned), "auto" if variant else model.quant)
 
-    def _exact(self, resolved: ResolvedModel, quant: str, variant: str | None) -> Checkpoint:
+    def _unlisted(self, pinned: PinnedModel | None) -> Checkpoint:
+        """Return a model that the catalogue does not know: of a folder, a hub, or one that llmdeploy writes."""
+        if (seen := self._glanced(pinned)) is not None:
+            return seen
+        self._refuse_asking(pinned)
+        model = self.loaded.stack.model
+        return self._exact(self._resolve(model.variant, pinned), model.quant)
+
+    def _exact(self, resolved: ResolvedModel, quant: str) -> Checkpoint:
         """Return the checkpoint of files that are known; nothing else than these files is loaded, so it has no variants."""
         files = resolved.manifest.files
         weights = [file.size_bytes for file in files if file.path.endswith(_WEIGHTS)]
@@ -120,7 +119,7 @@ class ModelSource:
             commercial=_commercial(resolved.license, known),
             gated=resolved.gated or known.gated,
         )
-        return Checkpoint(exact, quant, resolved, variant, resolved.manifest.location, resolved.token, resolved.notes)
+        return Checkpoint(exact, quant, resolved, resolved.manifest.location, resolved.token, resolved.notes)
 
     def _glanced(self, pinned: PinnedModel | None) -> Checkpoint | None:
         """Return what a folder tells without its digests, where nobody needs them, or without its weights, where it has none."""
@@ -157,6 +156,7 @@ class ModelSource:
         )
 
 
+_LOCK = "run `llmdeploy lock`, and commit stack.lock.yaml"
 _WEIGHTS = (".safetensors", ".bin")
 
 

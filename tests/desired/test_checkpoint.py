@@ -104,6 +104,24 @@ def test_another_format_than_the_pinned_one_is_stale(hub: HubServer, tmp_path: P
         wanted(tmp_path, "off")
 
 
+@pytest.mark.parametrize("asked", [{"quant": "awq"}, {"variant": AWQ}])
+def test_the_published_files_pinned_do_not_hold_other_numbers(hub: HubServer, tmp_path: Path, asked: dict[str, str]) -> None:
+    write(tmp_path)
+    lock(tmp_path)
+    write(tmp_path, **asked)
+    with pytest.raises(StackError, match=r"stack.lock.yaml pins meta-llama/Llama-3.1-8B-Instruct, which does not hold "):
+        wanted(tmp_path, "off")
+
+
+def test_what_is_made_while_loading_takes_the_pinned_files(hub: HubServer, tmp_path: Path) -> None:
+    write(tmp_path)
+    lock(tmp_path)
+    write(tmp_path, quant="fp16")
+    found = wanted(tmp_path, "off")
+    assert weights(found)["pinned"] is True
+    assert found.sizing.quantization.name == "fp16"
+
+
 def test_a_variant_of_the_stack_file_is_taken_as_it_is(hub: HubServer, tmp_path: Path) -> None:
     write(tmp_path, variant=AWQ)
     found = wanted(tmp_path)

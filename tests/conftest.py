@@ -9,6 +9,8 @@ from .support import require_root, require_tool
 
 __all__ = ["bucket_name", "require_root", "require_tool", "store_server"]
 
-# A run in the background of a script ignores Ctrl-C, and so would every program that it starts.
+# A run in the background of a script ignores Ctrl-C, one under nohup the end of its terminal; so would every program it starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -350,7 +350,8 @@ class Gateway:
             assert self.admin(command).strip() == ""
 
     def log_lines(self) -> list[str]:
-        return self.log_path.read_text().splitlines()
+        """The whole lines; one may just be being written."""
+        return self.log_path.read_text().rpartition("\n")[0].splitlines()
 
     def log_of(self, request_id: str) -> dict[str, Any]:
         """The log line of one request, as soon as it is written."""

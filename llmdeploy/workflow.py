@@ -255,6 +255,7 @@ class _Base:
     def plan(self, mode: Mode, changes: Sequence[Change], desired: Desired | None = None, *, kept: tuple[str, ...] = ()) -> Plan:
         lock = desired.loaded.folder / lockfile.FILE_NAME if desired else None
         settled = not any(change.effective for change in changes)
+        prior = self._prior_cost(desired) if desired else ()
         return Plan(
             stack=self.run.identity.name,
             mode=mode,
@@ -275,15 +276,13 @@ class _Base:
             account=self.account,
             prior_outputs=self.state.outputs,
             cost=desired.bill if desired else (),
-            prior_cost=self._prior_cost(desired) if desired else (),
+            prior_cost=prior,
             sizing=sizing.document(desired.sizing) if desired else {},
-            economics=self._economics(desired) if desired else {},
+            economics=self._economics(desired, prior) if desired else {},
         )
 
-    def _economics(self, desired: Desired) -> Mapping[str, Tree]:
-        if not desired.economics:
-            return {}
-        return cost.with_prior(desired.economics, self._prior_cost(desired) if self.state.entries else None)
+    def _economics(self, desired: Desired, prior: tuple[CostLine, ...]) -> Mapping[str, Tree]:
+        return cost.with_prior(desired.economics, prior if self.state.entries else None) if desired.economics else {}
 
     def _prior_cost(self, desired: Desired) -> tuple[CostLine, ...]:
         """Return the bill of what exists, at today's prices and with the usage that is expected of the stack as it shall be."""

@@ -126,7 +126,6 @@ def _process(loaded: Loaded, size: Sizing, engine: Engine, rank: int) -> Process
             quantization=size.quantization,
             parallel=size.parallel,
             rank=rank,
-            batched_tokens=size.batched_tokens,
             gpu=size.placement.type.gpu if size.placement.type else None,
         )
     )

@@ -125,8 +125,7 @@ class RenderRequest:
     served_name: what clients pass as `model`. context: tokens of one request, prompt and answer. concurrency: requests in flight.
     kv_cache_bytes, weight_bytes: memory for the KV cache and for the weights; on GPUs of one GPU. kv_cache_tokens: the tokens
     that the engine will report for it, as predicted. quant: as in the stack file. quantization: what it comes to. rank: which
-    machine of the replica this process is on. batched_tokens: tokens of one step, None for what `Engine.batched_tokens` says.
-    extra_args: the engine's own options from the stack file, by name without dashes.
+    machine of the replica this process is on. extra_args: the engine's own options from the stack file, by name without dashes.
     """
 
     served_name: str
@@ -142,7 +141,6 @@ class RenderRequest:
     quantization: Quantization | None = None
     parallel: Parallel = Parallel()
     rank: int = 0
-    batched_tokens: int | None = None
     gpu: Gpu | None = None
 
 

@@ -121,7 +121,7 @@ def _cuda(request: RenderRequest) -> dict[str, Any]:
 
 
 def _step(request: RenderRequest) -> int:
-    return request.batched_tokens or batched_tokens(request.concurrency, request.gpu, request.extra_args)
+    return batched_tokens(request.concurrency, request.gpu, request.extra_args)
 
 
 def _defaults(request: RenderRequest) -> dict[str, Any]:

@@ -77,7 +77,7 @@ WIDE = Parallel(tensor=4, pipeline=2, machines=2)
 CUDA_CASES = {
     "cuda-one-gpu": _cuda("llama-3.1-8b", gpu=L4, quantization=BF16, kv_cache_tokens=65536),
     "cuda-old-gpu": _cuda("m", gpu=T4, quantization=FP16, concurrency=2, weight_bytes=8 * GIB),
-    "cuda-made-at-load": _cuda("m", gpu=H100, quantization=FP8_AT_LOAD, batched_tokens=8192),
+    "cuda-made-at-load": _cuda("m", gpu=H100, quantization=FP8_AT_LOAD),
     "cuda-four-gpus": _cuda("llama-3.3-70b", gpu=A100, quantization=FP8_VARIANT, parallel=Parallel(tensor=4)),
     "cuda-many-requests": _cuda("m", gpu=B200, quantization=NVFP4, concurrency=20000),
     "cuda-first-machine": _cuda("llama-3.1-405b", gpu=H100, quantization=BF16, parallel=WIDE, weight_bytes=95 * GIB),

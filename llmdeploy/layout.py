@@ -28,10 +28,20 @@ class KeyRequest:
 
 
 @dataclass(frozen=True)
+class FallbackRequest:
+    """A hosted OpenAI-compatible API for requests that no replica can take; api_key is a reference."""
+
+    base_url: str
+    model: str
+    api_key: str
+
+
+@dataclass(frozen=True)
 class GatewayRequest:
     """What clients see: name and port they call, own certificate (references) or None for a CA of the stack's own.
 
-    peer_port: where gateways of several machines reach each other; None when there is only one.
+    peer_port: where gateways of several machines reach each other; None when there is only one. generic_errors: an engine's error
+    texts, which can repeat what a client sent, are replaced by general ones.
     """
 
     domain: str | None
@@ -41,6 +51,8 @@ class GatewayRequest:
     sticky: str
     log_retention_days: int
     peer_port: int | None = None
+    generic_errors: bool = False
+    fallback: FallbackRequest | None = None
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,13 @@ from .errors import (
     StackError,
     TokenSpent,
 )
+from .evidence import EVIDENCE, Observation, observed
 from .identity import Identity
-from .layout import Fragment, GatewayRequest, KeyRequest, LayoutRequest, Machine, ServingRequest, StorageRequest
+from .layout import FallbackRequest, Fragment, GatewayRequest, KeyRequest, LayoutRequest, Machine, ServingRequest, StorageRequest
 from .machine import Gpu, MachineType, Placement, Quotes, Slot
 from .manifest import Manifest, WeightFile
 from .operation import Context, Operation, OperationResult, PlannedChange, Prior, Problem, Run, Timeouts
-from .policy import Demand, Finding, Policy
+from .policy import Demand, Endpoint, Finding, Forced, Policy
 from .prices import HOURS_PER_MONTH, CostLine, Price, Tariff, Usage
 from .process import Health, ProcessSpec, Stop
 from .resource import (
@@ -53,9 +54,10 @@ from .resource import (
     markers,
 )
 from .secret import Custody, Secret, SecretRef, write_private
-from .traits import DataFlow, Traits
+from .traits import DataFlow, EngineProcess, Software, Traits
 
 __all__ = [
+    "EVIDENCE",
     "HOURS_PER_MONTH",
     "UNKNOWN",
     "Action",
@@ -68,7 +70,11 @@ __all__ = [
     "Demand",
     "Diagnostics",
     "Drift",
+    "Endpoint",
+    "EngineProcess",
+    "FallbackRequest",
     "Finding",
+    "Forced",
     "Found",
     "Fragment",
     "GatewayRequest",
@@ -91,6 +97,7 @@ __all__ = [
     "NotBuilt",
     "NotDiffed",
     "NotOwned",
+    "Observation",
     "Operation",
     "OperationResult",
     "Outputs",
@@ -120,6 +127,7 @@ __all__ = [
     "SecretRef",
     "ServingRequest",
     "Slot",
+    "Software",
     "Spec",
     "StackError",
     "Stop",
@@ -135,6 +143,7 @@ __all__ = [
     "WeightFile",
     "has_unknown",
     "nearest",
+    "observed",
     "read_each",
     "write_private",
 ]

@@ -25,6 +25,7 @@ from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
 from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
+from .policy import Finding
 from .prices import CostLine
 from .reconcile.diff import diff, drift_only, mark_found, narrow
 from .reconcile.recover import standing_on, unknown_to, with_found
@@ -229,11 +230,19 @@ def account_of(project: Project, configs: Mapping[str, Mapping[str, Tree]], run:
 def _judged(plan: Plan, desired: Desired) -> Plan:
     """Return the plan with what must be said about it. Raises PlanRefused."""
     notes = [f"{change.address}: {note}" for change in plan.changes if change.action != "delete" for note in change.traits.notes]
-    findings = (*compliance.check(plan.changes, desired.policy, settled=desired.settled), *desired.findings)
+    findings = (*_judgements(plan, desired), *desired.findings)
     judged = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
-    if any(finding.result == "fail" for finding in findings):
+    if any(finding.refuses for finding in findings):
         raise PlanRefused(_refusal(judged, desired), judged)
     return judged
+
+
+def _judgements(plan: Plan, desired: Desired) -> tuple[Finding, ...]:
+    """Return what the controls find, each with its place in the stack file."""
+    traits = {change.address: change.traits for change in plan.changes if change.action != "delete"}
+    subject = compliance.Subject(desired.loaded.stack, desired.policy, traits)
+    found = compliance.check(plan.changes, subject, settled=desired.settled)
+    return tuple(replace(one, place=str(desired.loaded.source.place(one.path) or "")) for one in found)
 
 
 def _part(state: State, targets: Collection[str]) -> dict[str, Any]:
@@ -296,10 +305,10 @@ def _resolved(outputs: Mapping[str, Tree], state: State) -> Tree:
 
 def _refusal(plan: Plan, desired: Desired) -> str:
     lines = [
-        f"{desired.loaded.source.place(finding.path) or desired.loaded.path}: error: {finding.control} ({finding.citation}): "
-        f"{finding.address} {finding.sentence} ({finding.way_out})"
+        f"{finding.place or desired.loaded.path}: error: {finding.control} ({finding.citation}): "
+        f"{f'{finding.address} {finding.sentence}'.strip()} ({finding.way_out})"
         for finding in plan.findings
-        if finding.result == "fail"
+        if finding.refuses
     ]
     return "\n".join([*lines, f"refused by the compliance profiles {', '.join(desired.policy.profiles)}"])
 

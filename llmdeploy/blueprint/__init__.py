@@ -39,12 +39,10 @@ def refuse_unbuilt(loaded: Loaded, provider: Provider) -> None:
         StackError: one line for each such part.
     """
     stack = loaded.stack
-    asked: dict[str, tuple[bool, str]] = {
-        "gateway.fallback": (stack.gateway.fallback is not None, "a hosted fallback"),
-    }
-    asked |= {f"keys.{i}.recipient": (key.recipient is not None, "delivery to a public key") for i, key in enumerate(stack.keys)}
+    asked = {f"keys.{i}.recipient": (key.recipient is not None, "delivery to a public key") for i, key in enumerate(stack.keys)}
     if not isinstance(provider, PlansOnly):
         asked |= {
+            "gateway.fallback": (stack.gateway.fallback is not None, "a hosted fallback"),
             "engine.runtime": (stack.engine.runtime == "container", "the container runtime"),
             "hardware.gpu": (stack.hardware.gpu not in ("auto", "none"), "GPUs"),
             "replicas": (stack.replicas > 1, "more than one replica"),

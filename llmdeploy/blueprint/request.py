@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..layout import GatewayRequest, KeyRequest, LayoutRequest, ServingRequest, StorageRequest
+from ..layout import FallbackRequest, GatewayRequest, KeyRequest, LayoutRequest, ServingRequest, StorageRequest
 from ..manifest import Manifest
 from ..policy import Policy
 from ..process import ProcessSpec
@@ -14,7 +14,7 @@ from ..serving import Engine, RenderRequest, stack_error
 from ..serving.config_fields import number, text_fields
 from ..sizing import Sizing
 from ..stack.load import Loaded
-from ..stack.model import Key
+from ..stack.model import Fallback, Key
 
 _PEER_PORT = 9443
 _WORK_BYTES = 20 * 10**9
@@ -69,10 +69,12 @@ def layout_request(loaded: Loaded, policy: Policy, files: Files, size: Sizing, e
             tls_cert=stack.gateway.tls.cert if stack.gateway.tls else None,
             tls_key=stack.gateway.tls.key if stack.gateway.tls else None,
             sticky=stack.gateway.sticky or "",
-            log_retention_days=stack.logs.retention_days,
+            log_retention_days=int(policy.value("logs.retention_days") or stack.logs.retention_days),
             peer_port=_peer_port(stack.gateway.port) if size.placement.count > size.machines_per_replica else None,
+            generic_errors=policy.strict("LOG-02"),
+            fallback=_fallback(stack.gateway.fallback),
         ),
-        keys=tuple(_key_request(key) for key in stack.keys),
+        keys=tuple(_key_request(key, policy) for key in stack.keys),
         placement=size.placement,
         disk_bytes=size.disk_bytes + _WORK_BYTES,
         market=stack.hardware.market,
@@ -131,13 +133,17 @@ def _process(loaded: Loaded, size: Sizing, engine: Engine, rank: int) -> Process
     )
 
 
-def _key_request(key: Key) -> KeyRequest:
+def _fallback(fallback: Fallback | None) -> FallbackRequest | None:
+    return FallbackRequest(fallback.base_url, fallback.model, fallback.api_key) if fallback else None
+
+
+def _key_request(key: Key, policy: Policy) -> KeyRequest:
     return KeyRequest(
         name=key.name,
         principal=key.principal,
         recipient=key.recipient,
         requests_per_minute=key.requests_per_minute or _NO_LIMIT,
         concurrency=key.concurrency or _NO_LIMIT,
-        max_age_days=key.max_age_days or _KEY_DAYS,
+        max_age_days=key.max_age_days or int(policy.value("keys[].max_age_days") or _KEY_DAYS),
         allow_fallback=key.allow_fallback,
     )

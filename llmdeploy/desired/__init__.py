@@ -195,6 +195,7 @@ class Case:
         loaded = load(inputs, registry)
         stack = loaded.stack
         provider = registry.provider(stack.provider.name)
+        policy = _resolved(loaded)
         blueprint.refuse_unbuilt(loaded, provider)
         pins = lockfile.read(loaded.folder / lockfile.FILE_NAME) if pinned else None
         catalog = Catalog.load(loaded.folder)
@@ -202,11 +203,11 @@ class Case:
         return cls(
             loaded=loaded,
             pins=pins,
-            policy=compliance.resolve(stack.compliance.profiles),
+            policy=policy,
             provider=provider,
             catalog=catalog,
             engine=serving_engine(stack.engine.name),
-            source=ModelSource(loaded, pins, catalog, inputs.environ, network),
+            source=ModelSource(loaded, pins, catalog, inputs.environ, network, safetensors_only=bool(policy.profiles)),
         )
 
     def sized(self) -> tuple[Checkpoint, Sizing]:
@@ -262,18 +263,29 @@ class Case:
     @contextmanager
     def placed(self, default: str = "") -> Generator[None]:
         """Give findings that only name a part of the stack file their place in it; a bare sentence gets that of `default`."""
-        try:
+        with _placed(self.loaded, default):
             yield
-        except StackError as error:
-            findings = [found for found in error.diagnostics if isinstance(found, Diagnostic)]
-            if not error.diagnostics and default:
-                findings = [Diagnostic("error", error.message, None, default, error.hint)]
-            if not any(found.path and found.place is None for found in findings):
-                raise
-            Diagnostics(
-                [replace(found, place=found.place or self.loaded.source.place(found.path)) for found in findings]
-            ).raise_if_errors()
+
+
+@contextmanager
+def _placed(loaded: Loaded, default: str = "") -> Generator[None]:
+    try:
+        yield
+    except StackError as error:
+        findings = [found for found in error.diagnostics if isinstance(found, Diagnostic)]
+        if not error.diagnostics and default:
+            findings = [Diagnostic("error", error.message, None, default, error.hint)]
+        if not any(found.path and found.place is None for found in findings):
             raise
+        Diagnostics(
+            [replace(found, place=found.place or loaded.source.place(found.path)) for found in findings]
+        ).raise_if_errors()
+        raise
+
+
+def _resolved(loaded: Loaded) -> Policy:
+    with _placed(loaded):
+        return compliance.resolve(loaded.stack)
 
 
 def sizing_request(inputs: Inputs, registry: Registry, network: Network = "sparing") -> tuple[SizingRequest, Case]:
@@ -319,7 +331,7 @@ def _compliance_lines(policy: Policy, loaded: Loaded, checkpoint: Checkpoint) ->
     licence = (f"licence of the model: {facts.license}{', gated' if facts.gated else ''}",) if facts.license else ()
     if not policy.profiles:
         return ("no profile", *licence)
-    demands = [f"{demand.control} ({demand.profile}): {demand.sentence}" for demand in policy.demands]
+    demands = [f"{demand.control} ({', '.join(demand.profiles)}): {demand.sentence}" for demand in policy.demands]
     residency = loaded.stack.compliance.residency
     return ("profiles: " + ", ".join(policy.profiles), *demands, *([f"residency: {residency}"] if residency else []), *licence)
 

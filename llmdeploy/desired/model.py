@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .. import compliance, sources
+from .. import sources
 from ..blueprint import Files
 from ..catalog import Catalog
 from ..catalog.licences import commercial
@@ -41,13 +41,17 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a stack's model is looked for: its stack file and pins, the catalogue, the environment, and how far it may ask."""
+    """Where a stack's model is looked for: its stack file and pins, the catalogue, the environment, and how far it may ask.
+
+    safetensors_only: weights in another format are refused.
+    """
 
     loaded: Loaded
     pins: Pins | None
     catalog: Catalog
     environ: Mapping[str, str]
     network: Network
+    safetensors_only: bool = False
 
     def known(self) -> Checkpoint:
         """Return what is known before sizing: from the lock file, the catalogue, a folder, or at last the hub.
@@ -151,7 +155,7 @@ class ModelSource:
             variant=variant,
             environ=self.environ,
             folder=self.loaded.folder,
-            safetensors_only=bool(compliance.resolve(self.loaded.stack.compliance.profiles).profiles),
+            safetensors_only=self.safetensors_only,
             pinned=pinned,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -220,6 +220,22 @@ class Engine(Protocol):
 
     def image(self, version: str) -> str:
         """Return the official container image of `version` for CUDA, without a digest."""
+        ...
+
+    def leaks(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        """Return how a process with these arguments and environment could write prompts or answers down, as sentences."""
+        ...
+
+    def reports(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what a process with these arguments and environment could send to others: telemetry, traces, statistics."""
+        ...
+
+    def keeps_content(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        """Return where such a process keeps prompts longer than it needs them, outside its own memory: caches on disk, stores."""
+        ...
+
+    def bypasses(self, version: str) -> tuple[str, ...]:
+        """Return the known ways around the protection of `version` of the engine, each with its advisory; of any version."""
         ...
 
     def render(self, request: RenderRequest) -> ProcessSpec:

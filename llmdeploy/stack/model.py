@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     RootModel,
     SerializeAsAny,
@@ -26,6 +25,8 @@ from pydantic_core import InitErrorDetails
 
 from ..diagnostics import nearest
 from . import requirement
+from .compliance import AiAct, Attest, Compliance, StatedEndpoint
+from .part import Part
 from .terms import Text, mapping, problem, refuse, refuse_lines, shown
 from .words import (
     ENGINES,
@@ -44,7 +45,6 @@ from .words import (
     Profile,
     Quant,
     Reference,
-    Residency,
     Source,
     Tokens,
     Unlock,
@@ -56,7 +56,7 @@ from .words import (
 __all__ = [
     "ENGINES", "KNOWN_PROVIDERS", "PROFILES", "RENDERED_ARGS",
     "AiAct", "Attest", "Compliance", "Engine", "Fallback", "Gateway", "Hardware", "Installed", "Key", "LocalState", "Logs",
-    "Model", "ProviderChoice", "S3State", "Stack", "State", "StateEncryption", "Storage", "Tls",
+    "Model", "ProviderChoice", "S3State", "Stack", "State", "StateEncryption", "StatedEndpoint", "Storage", "Tls",
 ]  # fmt: skip
 
 
@@ -66,12 +66,6 @@ class Installed:
 
     providers: Mapping[str, type[BaseModel]]
     version: str
-
-
-class Part(BaseModel):
-    """Base of every part of the stack file: frozen, unknown keys refused, no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Model(Part):
@@ -146,34 +140,6 @@ def _argument(name: str) -> InitErrorDetails | None:
         hint = f"write {shown(right)}" if right and name != right else ""
         return problem("is not the name of a flag: small letters, digits and dashes", hint=hint, at=(name,))
     return None
-
-
-class AiAct(Part):
-    """What the operator declares under the EU AI Act."""
-
-    role: Literal["provider", "deployer"] = Field(description="Your role in the sense of the Act.")
-    high_risk: bool = Field(description="Whether the use is listed as high-risk.")
-    intended_purpose: Line = Field(description="What the system is for, in one sentence.")
-
-
-class Attest(Part):
-    """What the operator states and no program can check."""
-
-    baa: bool = Field(default=False, description="A business associate agreement covers this account or site.")
-    dpa: bool = Field(default=False, description="Processor agreements exist where others process the data.")
-    ropa: bool = Field(default=False, description="The record of processing activities holds this system.")
-    dpia: bool = Field(default=False, description="An impact assessment was made, or is not needed.")
-    ai_act: AiAct | None = Field(default=None, description="Role, risk class and purpose under the EU AI Act.")
-
-
-class Compliance(Part):
-    """The profiles that judge the stack; the strictest wins. Short form: the list of profiles."""
-
-    profiles: tuple[Profile, ...] = Field(default=(), strict=False, description="Names of the profiles.")
-    residency: Residency | None = Field(
-        default=None, description="Where data may lie: eu (EU and EEA), or adequate (also countries with an adequacy decision)."
-    )
-    attest: Attest = Field(default=Attest(), description="What you state yourself; it is reported as stated, not verified.")
 
 
 class Hardware(Part):
@@ -284,6 +250,9 @@ class Logs(Part):
     """The gateway's log: metadata of requests, never their content."""
 
     retention_days: int = Field(default=30, ge=1, le=3650, description="Days that log lines are kept.")
+    max_days: int | None = Field(
+        default=None, ge=1, le=3650, description="Days after which no log line may be there, whatever a profile asks."
+    )
 
 
 class LocalState(Part):
@@ -412,7 +381,7 @@ class Stack(Part):
         default=None, description="Region of the provider; for machines of your own a country or a label."
     )
     compliance: Annotated[Compliance, BeforeValidator(_compliance, json_schema_input_type=Compliance | list[Profile])] = Field(
-        default=Compliance(), description="A list of profiles, or {profiles, residency, attest}."
+        default=Compliance(), description="A list of profiles, or {profiles, residency, attest, endpoints}."
     )
     provider: ProviderChoice = Field(description="The provider that brings the machines: exactly one key, its name.")
     hardware: Hardware = Field(default=Hardware(), description="Accelerators of one replica: {gpu, count, ...}.")

@@ -14,7 +14,7 @@ EngineName = Literal["vllm", "sglang", "llama.cpp"]
 Profile = Literal["none", "airgapped", "hipaa", "gdpr", "pci-dss", "soc2", "eu-ai-act"]
 Encryption = Literal["auto", "luks2", "gocryptfs", "none"]
 Unlock = Literal["auto", "tpm2", "operator", "kms"]
-Residency = Literal["eu", "adequate"]
+Residency = Literal["eu", "eea", "adequate"]
 Quant = Literal[
     "auto", "bf16", "fp16", "fp8", "fp8_per_tensor", "fp8_per_block", "fp8_per_channel",
     "int8", "int4", "awq", "gptq", "mxfp4", "nvfp4", "gguf",
@@ -58,6 +58,7 @@ Label = Annotated[
     ),
 ]
 Line = Annotated[str, LINE]
+Country = Annotated[str, Text(r"[A-Z]{2}|site", 'must be a country of two capital letters, such as DE, or site (quote "NO")')]
 Reference = Annotated[SecretRef, Field(json_schema_extra={"pattern": "^(?:env:|file:|aws-secret:)"})]
 HostName = Annotated[
     str,

@@ -80,10 +80,10 @@ class Traits(_Noun):
       pinned: whether everything it installs is named by digest or exact version; None when it installs nothing. formats: of its
       model files: `safetensors`, `gguf`, `pickle`. software: programs that serve.
     The machine and its rights
-      machine: whether it is a machine with an operating system. privileged: whether it runs with rights that it does not need. ssh_passwords: whether SSH takes passwords.
-      metadata_guarded: whether a cloud's instance metadata needs a token and one hop. wide_grants: permissions it gives that are
-      wider than needed, as sentences. updates_pending: security updates that are not installed. clock_synced: whether a time
-      service keeps its clock.
+      machine: whether it is a machine with an operating system. privileged: whether it runs with rights that it does not need.
+      ssh_passwords: whether SSH takes passwords. metadata_guarded: whether a cloud's instance metadata needs a token and one hop.
+      wide_grants: permissions it gives that are wider than needed, as sentences. updates_pending: security updates that are not
+      installed. clock_synced: whether a time service keeps its clock.
     notes: sentences that the plan must say loudly.
     """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 FindingResult = Literal["fail", "acknowledge", "warn"]
@@ -95,3 +95,18 @@ class Finding:
     def refuses(self) -> bool:
         """Whether the plan cannot be applied because of it."""
         return self.result != "warn"
+
+
+def alike(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
+    """Return each finding once, with the addresses that it is about."""
+    found: dict[Finding, list[str]] = {}
+    for one in findings:
+        found.setdefault(replace(one, address=""), []).append(one.address)
+    return [(one, tuple(filter(None, addresses))) for one, addresses in found.items()]
+
+
+def told(finding: Finding, addresses: Sequence[str]) -> str:
+    """Return a finding as a sentence that names what it is about."""
+    if len(addresses) < 2:
+        return f"{''.join(addresses)} {finding.sentence}".strip()
+    return f"{', '.join(addresses[:-1])} and {addresses[-1]}: each {finding.sentence}"

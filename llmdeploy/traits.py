@@ -6,7 +6,7 @@ there (`evidence.Observation`). A control reads both with one rule.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -133,3 +133,13 @@ class Traits(_Noun):
     clock_synced: bool | None = None
 
     notes: tuple[str, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """Return the facts as JSON: the first few always, the others where they concern the resource."""
+        facts = self.model_dump(mode="json")
+        return {name: value for name, value in facts.items() if name in _ALWAYS or value not in (None, "", False)}
+
+
+_ALWAYS = frozenset(
+    {"region", "at_rest", "in_transit", "exposure", "data_flows", "retention_days", "custody", "pinned", "notes"}
+)

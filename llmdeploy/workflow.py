@@ -25,7 +25,7 @@ from .errors import LlmdeployError, NotBuilt, PreflightFailed, StateError
 from .graph import Graph
 from .identity import Identity
 from .plan import Mode, Plan, PlanRefused
-from .policy import Finding
+from .policy import alike, told
 from .prices import CostLine
 from .reconcile.diff import diff, drift_only, mark_found, narrow
 from .reconcile.recover import standing_on, unknown_to, with_found
@@ -229,20 +229,20 @@ def account_of(project: Project, configs: Mapping[str, Mapping[str, Tree]], run:
 
 def _judged(plan: Plan, desired: Desired) -> Plan:
     """Return the plan with what must be said about it. Raises PlanRefused."""
-    notes = [f"{change.address}: {note}" for change in plan.changes if change.action != "delete" for note in change.traits.notes]
-    findings = (*_judgements(plan, desired), *desired.findings)
-    judged = replace(plan, findings=findings, warnings=(*desired.warnings, *notes))
+    kept = [change for change in plan.changes if change.action != "delete"]
+    notes = [f"{change.address}: {note}" for change in kept for note in change.traits.notes]
+    subject = compliance.Subject(desired.loaded.stack, desired.policy, {change.address: change.traits for change in kept})
+    found = (*compliance.check(kept, subject, settled=desired.settled), *desired.findings)
+    findings = tuple(replace(one, place=str(desired.loaded.source.place(one.path))) if one.path else one for one in found)
+    judged = replace(
+        plan,
+        findings=findings,
+        warnings=(*desired.warnings, *notes),
+        compliance=compliance.document(subject, findings),
+    )
     if any(finding.refuses for finding in findings):
         raise PlanRefused(_refusal(judged, desired), judged)
     return judged
-
-
-def _judgements(plan: Plan, desired: Desired) -> tuple[Finding, ...]:
-    """Return what the controls find, each with its place in the stack file."""
-    traits = {change.address: change.traits for change in plan.changes if change.action != "delete"}
-    subject = compliance.Subject(desired.loaded.stack, desired.policy, traits)
-    found = compliance.check(plan.changes, subject, settled=desired.settled)
-    return tuple(replace(one, place=str(desired.loaded.source.place(one.path) or "")) for one in found)
 
 
 def _part(state: State, targets: Collection[str]) -> dict[str, Any]:
@@ -305,12 +305,13 @@ def _resolved(outputs: Mapping[str, Tree], state: State) -> Tree:
 
 def _refusal(plan: Plan, desired: Desired) -> str:
     lines = [
-        f"{finding.place or desired.loaded.path}: error: {finding.control} ({finding.citation}): "
-        f"{f'{finding.address} {finding.sentence}'.strip()} ({finding.way_out})"
-        for finding in plan.findings
-        if finding.refuses
+        f"{one.place or desired.loaded.path}: error: {one.control}{f' ({one.citation})' if one.citation else ''}: "
+        f"{told(one, addresses)} ({one.way_out})"
+        for one, addresses in alike(plan.findings)
+        if one.refuses
     ]
-    return "\n".join([*lines, f"refused by the compliance profiles {', '.join(desired.policy.profiles)}"])
+    by = f"the compliance profiles {', '.join(desired.policy.profiles)}" if desired.policy.profiles else "compliance.residency"
+    return "\n".join([*lines, f"refused by {by}"])
 
 
 def keep_addresses(state: State, types: Mapping[str, ResourceType[Any, Any]]) -> frozenset[str]:

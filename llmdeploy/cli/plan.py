@@ -72,8 +72,7 @@ def plan(
         with planning(session, desired, wish, timeout_s=timeout_s) as (made, state):
             saved = _save(out, made, session, desired, state) if out else None
     except PlanRefused as error:
-        if format is not PlanFormat.HUMAN:
-            show_plan(error.plan, format, refused=True)
+        show_plan(error.plan, format, refused=True)
         raise
     made = saved.plan if saved else made
     show_plan(made, format, saved)

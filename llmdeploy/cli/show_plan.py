@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..plan import Plan
-from ..views.human import plan_lines
+from ..views.human import block_lines, plan_lines
 from .options import PlanFormat, say, show
 
 if TYPE_CHECKING:
@@ -29,4 +29,4 @@ def show_plan(plan: Plan, format: PlanFormat, saved: SavedPlan | None = None, *,
 
         say(plan_html(plan, plan_id=plan_id, refused=refused))
     else:
-        show(plan_lines(plan))
+        show(block_lines(plan) if refused else plan_lines(plan))

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from .check import check, licence_findings
 from .controls import CONTROLS
+from .document import document
 from .model import Breach, Control, Rule, Subject
 from .profiles import PROFILES
 from .resolve import resolve
 
-__all__ = ["CONTROLS", "PROFILES", "Breach", "Control", "Rule", "Subject", "check", "licence_findings", "resolve"]
+__all__ = ["CONTROLS", "PROFILES", "Breach", "Control", "Rule", "Subject", "check", "document", "licence_findings", "resolve"]

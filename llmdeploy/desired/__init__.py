@@ -129,7 +129,7 @@ def desire(inputs: Inputs, registry: Registry, network: Network = "on", today: d
         bill=reckoned.lines,
         economics=reckoned.economics if reckoned.lines else {},
         basis=basis,
-        summary={"Sizing": tuple(size.explanation), "Compliance": _compliance_lines(case.policy, case.loaded, checkpoint)},
+        summary={"Sizing": tuple(size.explanation), "Compliance": _licence_lines(checkpoint.facts)},
         findings=compliance.licence_findings(checkpoint.facts),
         warnings=(
             *(str(w) for w in case.loaded.warnings),
@@ -326,14 +326,8 @@ def _key_warnings(loaded: Loaded) -> tuple[str, ...]:
     return () if loaded.stack.keys else ("no `keys:` in the stack file: nobody will be able to call the endpoint",)
 
 
-def _compliance_lines(policy: Policy, loaded: Loaded, checkpoint: Checkpoint) -> tuple[str, ...]:
-    facts = checkpoint.facts
-    licence = (f"licence of the model: {facts.license}{', gated' if facts.gated else ''}",) if facts.license else ()
-    if not policy.profiles:
-        return ("no profile", *licence)
-    demands = [f"{demand.control} ({', '.join(demand.profiles)}): {demand.sentence}" for demand in policy.demands]
-    residency = loaded.stack.compliance.residency
-    return ("profiles: " + ", ".join(policy.profiles), *demands, *([f"residency: {residency}"] if residency else []), *licence)
+def _licence_lines(facts: ModelFacts) -> tuple[str, ...]:
+    return (f"licence of the model: {facts.license}{', gated' if facts.gated else ''}",) if facts.license else ()
 
 
 def pinned(inputs: Inputs, registry: Registry) -> tuple[Path, Pins]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .. import __version__
 from ..change import Action
 from ..plan import Plan
-from ..policy import Finding
+from ..policy import Finding, alike
 from . import value
 from .figures import TIMES, gpu_title
 from .html_architecture import architecture
@@ -24,7 +24,7 @@ from .html_curve import curve
 from .html_drawing import Drawing
 from .html_picture import picture
 from .html_sizing import Figure, SizingView, quantization_name, sizing_view
-from .human import SYMBOLS, alike, counts, in_doubt, outputs_after, plan_lines, summary, warnings
+from .human import SYMBOLS, counts, in_doubt, outputs_after, plan_lines, summary, warnings
 from .sizing_view import chosen_machines
 from .visible import printable, visible
 
@@ -216,8 +216,9 @@ def _must_read(plan: Plan) -> Iterator[MustRead]:
 def _findings(findings: Sequence[Finding]) -> Iterator[MustRead]:
     """Yield what the compliance profiles found; the same about several resources once."""
     for one, addresses in alike(findings):
-        style = "fail" if one.result == "fail" else "warn"
-        yield MustRead(one.control, one.sentence, style, one.way_out, one.citation, addresses)
+        style = "fail" if one.refuses else "warn"
+        cited = "; ".join(filter(None, (one.citation, one.place)))
+        yield MustRead(one.control, one.sentence, style, one.way_out, cited, addresses)
 
 
 def _outputs(plan: Plan) -> tuple[tuple[str, str], ...]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from ..change import Action, Change, FieldChange
 from ..plan import Plan
-from ..policy import Finding
+from ..policy import alike, told
 from ..resource import Group, Tree, iter_refs, resolve
 from . import value
 from .cost_view import cost_block
+from .judgement_view import compliance_block, where_and_why
 from .screen import BLANK, Line, Lines, Part, line
 from .sizing_view import sizing_block
 
@@ -29,6 +29,7 @@ CREATE_FIRST = "+/-"
 NO_CHANGES = "No changes. What exists is what the stack file asks for."
 NOTHING_TO_DESTROY = "Nothing to destroy."
 NO_DRIFT = "No drift. What exists is what was made."
+_BLOCKS = ("Sizing", "Cost", "Compliance")
 _INDENT = " " * 6
 _STACK = "stack"
 
@@ -41,7 +42,8 @@ def plan_lines(plan: Plan) -> Iterator[Line]:
     if plan.nothing_to_do:
         yield line(_nothing(plan), hang=2)
         return
-    yield from _head(plan)
+    yield from block_lines(plan)
+    yield from _must_read(plan)
     yield from _groups(plan)
     yield line((counts(plan), "bold"))
     if plan.in_doubt:
@@ -100,26 +102,14 @@ def has_drift(plan: Plan) -> bool:
 def summary(plan: Plan) -> dict[str, tuple[str, ...]]:
     """Return what the plan rests on: heading -> sentences, without empty ones."""
     sizing = sizing_block(plan.sizing) or plan.summary.get("Sizing", ())
-    told = {**dict.fromkeys(("Sizing", "Cost"), ()), **plan.summary, "Sizing": sizing, "Cost": cost_block(plan)}
-    return {name: sentences for name, sentences in told.items() if sentences}
+    judged = (*compliance_block(plan.compliance), *plan.summary.get("Compliance", ()))
+    blocks = {**plan.summary, "Sizing": sizing, "Cost": cost_block(plan), "Compliance": judged}
+    ordered = {name: blocks[name] for name in dict.fromkeys((*_BLOCKS, *blocks))}
+    return {name: sentences for name, sentences in ordered.items() if sentences}
 
 
-def alike(findings: Iterable[Finding]) -> list[tuple[Finding, tuple[str, ...]]]:
-    """Return each finding once, with the addresses that it is about."""
-    found: dict[Finding, list[str]] = {}
-    for one in findings:
-        found.setdefault(replace(one, address=""), []).append(one.address)
-    return [(one, tuple(filter(None, addresses))) for one, addresses in found.items()]
-
-
-def told(finding: Finding, addresses: Sequence[str]) -> str:
-    """Return a finding as a sentence that names what it is about."""
-    if len(addresses) < 2:
-        return f"{''.join(addresses)} {finding.sentence}".strip()
-    return f"{', '.join(addresses[:-1])} and {addresses[-1]}: each {finding.sentence}"
-
-
-def _head(plan: Plan) -> Iterator[Line]:
+def block_lines(plan: Plan) -> Iterator[Line]:
+    """Yield what the plan rests on, one short block for each heading: all that is shown of a plan that is refused."""
     blocks = summary(plan)
     column = max((len(name) for name in blocks), default=0) + 2
     for name, sentences in blocks.items():
@@ -127,10 +117,14 @@ def _head(plan: Plan) -> Iterator[Line]:
             yield line((name.ljust(column) if not index else " " * column, "bold"), sentence, hang=column)
     if blocks:
         yield BLANK
+
+
+def _must_read(plan: Plan) -> Iterator[Line]:
     for warning in warnings(plan):
         yield line(("Warning: ", "bold yellow"), warning, hang=9)
     for finding, addresses in alike(plan.findings):
-        yield line((f"{finding.control}: ", "bold yellow"), told(finding, addresses), hang=9)
+        style = "bold red" if finding.refuses else "bold yellow"
+        yield line((f"{finding.control}: ", style), f"{told(finding, addresses)}{where_and_why(finding)}", hang=9)
     if warnings(plan) or plan.findings:
         yield BLANK
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 from ..change import Change
 from ..plan import Plan
+from ..policy import alike, told
 from .human import (
-    alike,
     change_lines,
     counts,
     groups,
@@ -22,10 +22,10 @@ from .human import (
     outputs_after,
     plan_lines,
     summary,
-    told,
     warnings,
     wiring,
 )
+from .judgement_view import where_and_why
 from .screen import Lines
 from .visible import visible
 
@@ -112,8 +112,7 @@ def _head(plan: Plan) -> Iterator[str]:
     for warning in warnings(plan):
         yield f"**Warning:** {_text(warning)}"
     for one, addresses in alike(plan.findings):
-        way_out = f" ({_text(one.way_out)})" if one.way_out else ""
-        yield f"**{_text(one.control)}:** {_text(told(one, addresses))}{way_out}"
+        yield f"**{_text(one.control)}:** {_text(told(one, addresses) + where_and_why(one))}"
     if plan.kept:
         yield f"**Kept:** {_text(', '.join(plan.kept))}"
 

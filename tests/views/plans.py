@@ -19,6 +19,36 @@ CREATED_AT = "2026-01-02T03:04:05+00:00"
 LINEAGE = "0123456789abcdef0123456789abcdef"
 
 
+def judged() -> Plan:
+    """A profile forces, refuses, wants a statement and warns."""
+    volume = Change(
+        "host_volume.local", "host_volume", "local", "create", after={}, traits=Traits(at_rest="plain"), group="local"
+    )
+    cited = "hipaa: 45 CFR 164.312(a)(2)(iv)"
+    standings = ("kept", "kept", "refused", "to_state", "told", "stated", "after_apply", "not_judged", "not_applicable")
+    return replace(
+        _plan((volume,)),
+        compliance={
+            "profiles": ["hipaa", "pci-dss"],
+            "residency": "eu",
+            "log_days": {"least": 365, "most": None},
+            "forced": [{"control": "RET-02", "path": "logs.retention_days", "value": 365}],
+            "controls": [
+                {"id": f"AAA-0{n}", "title": "A title", "profiles": ["hipaa"], "strict": True, "standing": standing}
+                for n, standing in enumerate(standings)
+            ],
+        },
+        findings=(
+            Finding(
+                "AAA-02", "fail", "stores data unencrypted", "host_volume.local", cited, "storage.encryption",
+                "storage: {encryption: auto}", "stack.yaml:6:11",
+            ),
+            Finding("AAA-03", "acknowledge", "nobody states an agreement", "", cited, "compliance.attest", "attest: {baa: true}"),
+            Finding("AAA-04", "warn", "keeps the weights", "host_volume.local", cited, "storage.on_destroy", "on_destroy: erase"),
+        ),
+    )  # fmt: skip
+
+
 def _plan(changes: tuple[Change, ...]) -> Plan:
     return Plan(
         stack="demo",
@@ -320,5 +350,5 @@ SIZING: Mapping[str, Tree] = {
 }
 """What `size` says of that plan."""
 
-ALL = (fresh, changed, destroyed, eventful, drifted, priced)
+ALL = (fresh, changed, destroyed, eventful, drifted, priced, judged)
 """Every kind of plan."""

@@ -7,8 +7,9 @@ from typing import Literal
 
 from ..policy import Demand, Finding
 from ..resource import Tree
+from ..traits import Traits
 from .controls import CONTROLS
-from .model import Control, Subject
+from .model import Control, Rule, Subject
 
 Standing = Literal["refused", "to_state", "told", "kept", "stated", "after_apply", "not_judged", "not_applicable"]
 """How a control stands in a plan: it refuses it; waits for a person's statement; has something to say; is kept by what will be
@@ -45,13 +46,17 @@ def _control(demand: Demand, subject: Subject, findings: Iterable[Finding]) -> d
 
 def _standing(control: Control, subject: Subject) -> Standing:
     """Return how a control stands that found nothing."""
-    concerned = [rule for rule in control.rules if any(rule.concerns(traits) for traits in subject.traits.values())]
-    if any(not rule.live for rule in concerned):
-        return "kept"
+    concerned = [
+        (rule, traits) for rule in control.rules for traits in subject.traits.values() if rule.concerns(traits)
+    ]
     if control.stated and control.whole:
         return "stated"
-    if control.whole:
+    if control.whole or any(not rule.live and _known(rule, traits) for rule, traits in concerned):
         return "kept"
     if concerned:
         return "after_apply"
     return "not_judged" if control.uncovered and not control.rules else "not_applicable"
+
+
+def _known(rule: Rule, traits: Traits) -> bool:
+    return all(getattr(traits, fact) is not None for fact in rule.facts)

@@ -41,7 +41,7 @@ PROFILES: Final[Mapping[str, Profile]] = {
         _ids(
             """
             RES-01 RES-02 RES-03 RES-04 ENC-01 ENC-02 ENC-03 ENC-05 ENC-06 TLS-02 KEY-03 KEY-06 LOG-03 LOG-04 LOG-05
-            AUD-01 RET-01 DPA-01 STATE-02
+            IAM-01 AUD-01 RET-01 DPA-01 STATE-02
             """
         ),
     ),

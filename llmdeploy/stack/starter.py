@@ -8,6 +8,11 @@ from collections.abc import Sequence
 
 from .scalars import resolve
 
+_RULES = """\
+compliance:
+  profiles: [{profiles}]
+  # What you state and no program can check; `llmdeploy plan` says what is missing, and how to write it.
+  # attest: {{}}"""
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -15,7 +20,7 @@ def starter(*, name: str, model: str, provider: str, compliance: Sequence[str] =
     """Return the text of a stack file for these answers; texts that YAML would misread are quoted."""
     region_line = f"region: {_scalar(region)}" if region else "# region: eu-central-1"
     profiles = ", ".join(_scalar(profile) for profile in compliance)
-    compliance_line = f"compliance: [{profiles}]" if profiles else "# compliance: [gdpr]"
+    rules = _RULES.format(profiles=profiles) if profiles else "# compliance: [gdpr]"
     return f"""\
 # A stack of llmdeploy: `llmdeploy plan` says what will exist, `llmdeploy apply` makes it so.
 # Every key and its meaning: `llmdeploy schema`.
@@ -35,7 +40,7 @@ provider:
 
 # Where that is (residency is judged from it), and the rules that the plan must keep.
 {region_line}
-{compliance_line}
+{rules}
 
 # Who may call it: one key for each person, role or program.
 keys:

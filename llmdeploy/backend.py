@@ -17,6 +17,7 @@ from .desired import Inputs, load
 from .errors import StackError, StateCorrupt, StateError
 from .registry import Registry
 from .stack.load import FILE_NAME
+from .stack.model import Stack
 from .state.local import STATE_FOLDER, LocalStore
 from .state.model import Moved, State
 from .state.seal import Bound, Keys, Kms, Passphrase, Seal
@@ -148,7 +149,11 @@ def asked_backend(inputs: Inputs, registry: Registry) -> Backend | None:
         return None
     if b"state" not in content:
         return Backend()  # most files say nothing about it, and need not be read in full for that
-    stack = load(inputs, registry).stack
+    return place_of(load(inputs, registry).stack)
+
+
+def place_of(stack: Stack) -> Backend:
+    """Return where a stack file says that the state lies."""
     s3, encryption = stack.state.s3, stack.state.encryption
     place = Backend(stack.name, s3.bucket, s3.region, s3.prefix or "", s3.kms_key or "") if s3 else Backend()
     if encryption is None:
@@ -261,7 +266,7 @@ def _moved(source: Backend, target: Backend, site: Site) -> State:
         new.begin(state)
         new.write(state)
         back = new.read()
-        if back is None or (back.lineage, back.entries, back.outputs) != (state.lineage, state.entries, state.outputs):
+        if back is None or replace(back, serial=state.serial) != state:
             raise StateError(f"what was written to {target.where} is not what is read there", hint="the state was not moved")
         old.retire(target.where)
     return state

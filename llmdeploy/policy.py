@@ -50,7 +50,8 @@ class Policy:
 
     profiles: without `none`, sorted. demands: by control. forced: values that the stack file leaves open. residency: None where
     no profile and no entry asks for one. log_days: (least, most) days that log lines are kept; None: no bound. endpoints: what
-    the operator states of servers, by host name.
+    the operator states of servers, by host name. conditions: countries of which the operator states that the condition of their
+    adequacy decision is met.
     """
 
     profiles: tuple[str, ...] = ()
@@ -59,6 +60,7 @@ class Policy:
     residency: Residency | None = None
     log_days: tuple[int | None, int | None] = (None, None)
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict[str, Endpoint], hash=False)
+    conditions: tuple[str, ...] = ()
 
     def demand(self, control: str) -> Demand | None:
         """Return the demand of `control`, or None when nothing asks for it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ..layout import Fragment, KeyRequest, LayoutRequest, Machine
 from ..machine import Slot
 from ..resource import UNKNOWN, Ref, Resource, Tree
@@ -121,6 +123,8 @@ class Hosts:
                 values |= {"private_ports": (port,), "peers": peers}
         if trusted := self._partners(machine):
             values["trusted"] = trusted
+        if self._request.policy.strict("NET-03"):
+            values["egress"] = "listed"
         return values
 
     def _driver(self, machine: Machine) -> Resource:
@@ -138,6 +142,7 @@ class Hosts:
             "encryption": self._encryption,
             "key": request.storage.key,
             "home": Ref(home, "lib"),
+            "on_destroy": "keep" if request.storage.on_destroy == "keep" else None,
         }
         if self._encryption == "luks2":
             wrapped = None if request.storage.key else self._fragment.kms_key
@@ -185,6 +190,8 @@ class Hosts:
         values: dict[str, Tree] = {
             "host": machine.host,
             "key": str(slot.replica),
+            "engine": serving.engine,
+            "version": serving.version,
             "runtime_digest": Ref(runtime, "digest"),
             "weights": Ref(f"host_weights.{key}", "path"),
             "weights_digest": Ref(f"host_weights.{key}", "digest"),
@@ -243,6 +250,10 @@ class Hosts:
             edge["behind"] = self._fragment.entry
         if peers := self._peers(machine):
             edge |= {"peers": peers, "peer_port": gateway.peer_port}
+        if gateway.generic_errors:
+            edge["generic_errors"] = True
+        if gateway.fallback:
+            edge["fallback"] = asdict(gateway.fallback)
         return [
             self._resource("certificate", key, certificate, "gateway.tls", key),
             self._resource("host_gateway", key, edge, "gateway", key, self._ground(machine)),

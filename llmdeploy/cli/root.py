@@ -26,8 +26,10 @@ VERBS = {
     "state": "Look into the state, and mend what no plan can.",
     "keys": "List, rotate and revoke API keys.",
     "status": "Look at everything that exists and tell how it is.",
+    "audit": "Prove that what was applied keeps to its profiles.",
     "logs": "Show the logs of engine and gateway.",
     "catalog": "Show what is known of models, machines and prices.",
+    "compliance": "Show what compliance profiles demand, and where laws and standards say so.",
     "schema": "Print the JSON Schema of the stack file.",
     "version": "Print the version.",
 }

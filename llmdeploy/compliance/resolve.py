@@ -8,13 +8,12 @@ from ..diagnostics import Diagnostic, Diagnostics
 from ..policy import Demand, Forced, Policy, Residency
 from ..stack.model import Stack
 from .controls import CONTROLS
+from .controls.keys import KEY_DAYS
 from .profiles import PROFILES, RESIDENCY, demanded_by
 
 _RETENTION = {"pci-dss": "RET-02", "eu-ai-act": "AIA-02"}
 """The control with which a profile keeps log lines for a least number of days."""
 _STRICTEST: tuple[Residency, ...] = ("eu", "eea", "adequate")
-KEY_DAYS = 90
-"""Days after which an API key must be rotated where a profile wants rotation and the stack file names no number."""
 
 
 def resolve(stack: Stack) -> Policy:
@@ -30,7 +29,6 @@ def resolve(stack: Stack) -> Policy:
     demands = tuple(
         Demand(name, profiles, CONTROLS[name].demand, strict=bool(profiles) or name in RESIDENCY)
         for name, profiles in demanded.items()
-        if name in CONTROLS
     )
     log_days = _log_days(stack, named)
     return Policy(
@@ -40,6 +38,7 @@ def resolve(stack: Stack) -> Policy:
         residency=residency,
         log_days=log_days,
         endpoints={host: one.place for host, one in asked.endpoints.items()},
+        conditions=tuple(sorted(set(asked.attest.adequacy_conditions))),
     )
 
 

@@ -33,7 +33,7 @@ from ..stack.load import Loaded
 from ..stack.words import KNOWN_PROVIDERS
 from .model import Checkpoint, ModelSource, Network
 
-__all__ = ["Case", "Desired", "Inputs", "Network", "desire", "inputs_of", "load", "pinned", "sizing_request"]
+__all__ = ["Case", "Desired", "Inputs", "Network", "desire", "inputs_of", "load", "pinned", "policy_of", "sizing_request"]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Case:
         loaded = load(inputs, registry)
         stack = loaded.stack
         provider = registry.provider(stack.provider.name)
-        policy = _resolved(loaded)
+        policy = policy_of(loaded)
         blueprint.refuse_unbuilt(loaded, provider)
         pins = lockfile.read(loaded.folder / lockfile.FILE_NAME) if pinned else None
         catalog = Catalog.load(loaded.folder)
@@ -283,7 +283,8 @@ def _placed(loaded: Loaded, default: str = "") -> Generator[None]:
         raise
 
 
-def _resolved(loaded: Loaded) -> Policy:
+def policy_of(loaded: Loaded) -> Policy:
+    """Return what the stack's profiles force. Raises StackError, with its place, when they contradict each other."""
     with _placed(loaded):
         return compliance.resolve(loaded.stack)
 

@@ -8,7 +8,7 @@ build of 0.32.0 on an idle two-core machine.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from ..errors import NotBuilt
 from ..machine import Gpu
 from ..manifest import ModelFacts
 from ..process import ProcessSpec
-from . import vllm_kv, vllm_parallel, vllm_quant, vllm_render
+from . import advisories, vllm_kv, vllm_parallel, vllm_privacy, vllm_quant, vllm_render
 from .attention import architecture
 from .model import Device, Engine, KvLayout, KvRequest, Parallel, Quantization, RenderRequest, stack_error
 from .vllm_args import TUNABLE, check_arg, refused
@@ -62,7 +62,8 @@ class _Vllm:
     def _check_version(self, version: str) -> None:
         if version not in self.versions:
             hint = nearest(version, self.versions) or f"one of: {' '.join(self.versions)}"
-            raise stack_error("engine.version", f"vLLM {version} is not known to this version of llmdeploy", hint=hint)
+            known = "".join(f"; {sentence}" for sentence in self.bypasses(version))
+            raise stack_error("engine.version", f"vLLM {version} is not known to this version of llmdeploy{known}", hint=hint)
 
     # --- the model -------------------------------------------------------------------------------------------------------
 
@@ -91,6 +92,20 @@ class _Vllm:
 
     def gpu_memory_fraction(self) -> float:
         return vllm_parallel.MEMORY_FRACTION
+
+    # --- what it tells of itself ------------------------------------------------------------------------------------------
+
+    def leaks(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        return vllm_privacy.leaks(vllm_privacy.options_of(self.flags, argv), env)
+
+    def reports(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        return vllm_privacy.reports(vllm_privacy.options_of(self.flags, argv), env)
+
+    def keeps_content(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
+        return vllm_privacy.keeps_content(vllm_privacy.options_of(self.flags, argv), env)
+
+    def bypasses(self, version: str) -> tuple[str, ...]:
+        return advisories.bypasses(advisories.VLLM, version)
 
     # --- the process -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from .journal import Record
 from .model import Entry, State
@@ -21,7 +22,7 @@ def fold(state: State, records: Sequence[Record]) -> State:
     used = max((int(record["entry"]["generation"]) for record in records if record["kind"] == "intent"), default=0)
     # An empty state may be taken over by a stack of another name: what the run made lies under that name.
     stack = next((record["stack"] for record in reversed(records) if record["kind"] == "begin"), state.stack)
-    return State(state.lineage, stack, max(state.serial + changed, used), entries, state.outputs)
+    return replace(state, stack=stack, serial=max(state.serial + changed, used), entries=entries)
 
 
 def _apply(record: Record, entries: dict[str, Entry]) -> None:

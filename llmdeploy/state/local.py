@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
@@ -148,13 +149,23 @@ class LocalStore:
             present = self._content(self._state)
             opened = None if present is None else self._opened(present)
             # A run without changes must not push the older generations out; one that changes how it is sealed may.
-            if opened != plain or (opened is present) != (content is plain):
-                if present is not None:
+            sealed_anew = (opened is present) != (content is plain)
+            if opened != plain or sealed_anew:
+                if present is not None and (sealed_anew or not self._only_audited(opened, state)):
                     self._keep_generation(present)
                 self._replace(content)
             self._journal.clear()
         except OSError as error:
             raise StateError(f"cannot write {self._state}: {error.strerror}", hint=_NO_SPACE) from None
+
+    def _only_audited(self, opened: bytes | None, state: State) -> bool:
+        """Return whether an audit alone lies between a state's text and `state`: it is no generation to go back to."""
+        try:
+            before = State.from_json(opened or b"", str(self._state))
+        except StateCorrupt:
+            return False
+        audited = before.evidence != state.evidence
+        return audited and replace(before, serial=state.serial, evidence=state.evidence) == state
 
     def _replace(self, content: bytes) -> None:
         """Put a whole state in the place of the old one: after a crash, one of the two is there."""

@@ -57,6 +57,21 @@ class Entry(BaseModel):
     deposed: tuple[Deposed, ...] = ()
 
 
+class Evidence(BaseModel):
+    """The newest audit of what exists.
+
+    head: of its evidence file; whoever changes that file cannot keep it. at: when it ended (UTC, ISO 8601). file: the evidence
+    file, from the folder of the state. results: how many of each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    head: str
+    at: str
+    file: str
+    results: dict[str, int]
+
+
 class Moved(StateCorrupt):
     """A state that lies elsewhere now. `lineage` is its own."""
 
@@ -69,7 +84,8 @@ class Moved(StateCorrupt):
 class State:
     """Everything of one stack that exists.
 
-    lineage is made once and never changes; serial grows with every write that changes something; outputs are the stack's own.
+    lineage is made once and never changes; serial grows with every write that changes something; outputs are the stack's own;
+    evidence: of the newest audit, None when there was none.
     """
 
     lineage: str
@@ -77,6 +93,7 @@ class State:
     serial: int = 0
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     outputs: Mapping[str, Tree] = field(default_factory=dict[str, Any])
+    evidence: Evidence | None = None
 
     @classmethod
     def fresh(cls, stack: str) -> State:
@@ -100,6 +117,7 @@ class State:
             "serial": self.serial,
             "stack": self.stack,
             "outputs": self.outputs,
+            **({"evidence": self.evidence.model_dump(mode="json")} if self.evidence else {}),
             "resources": [self.entries[address].model_dump(mode="json") for address in sorted(self.entries)],
         }
         return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
@@ -135,6 +153,7 @@ class State:
                 serial=int(document["serial"]),
                 entries={entry.address: entry for entry in entries},
                 outputs=document["outputs"],
+                evidence=Evidence.model_validate(document["evidence"]) if "evidence" in document else None,
             )
         except (ValueError, KeyError, TypeError, AttributeError, ValidationError):
             raise StateCorrupt(f"{where} is not a whole state file of llmdeploy", hint=way_out) from None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import Field
 
 from ..sdk import (
+    EVIDENCE,
     Context,
     DataFlow,
     Drift,
@@ -17,6 +18,7 @@ from ..sdk import (
     Interrupted,
     ManagedType,
     NotOwned,
+    Observation,
     OperationResult,
     Outputs,
     Prior,
@@ -31,6 +33,7 @@ from ..sdk import (
     TokenSpent,
     Traits,
     Tree,
+    observed,
 )
 from .cloud import BUSY, LOST, Cloud, CloudError, Json
 
@@ -395,7 +398,7 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
 
     def __init__(self, door: Door) -> None:
         super().__init__(door)
-        self.operations = {"drain": _drain(self), "undrain": _undrain(self), "probe": self._probe}
+        self.operations = {"drain": _drain(self), "undrain": _undrain(self), "probe": self._probe, EVIDENCE: self._evidence}
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """The flavor follows from the size."""
@@ -478,6 +481,13 @@ class Machine(CloudType[MachineSpec, MachineOutputs]):
         if not found["params"]["healthy"]:
             raise ProviderError(f"{prior.id} does not answer its health check", hint="look at its configuration")
         return OperationResult({"state": found["state"]})
+
+    def _evidence(self, ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
+        """Tell what the cloud says of it; what it cannot say has a reason, and is never guessed."""
+        self.act(ctx.run, "get", prior.id)
+        region = self.door.ask(ctx.run, "account")["region"]
+        where = Observation(fact="region", value=region, host="fakecloud", command="account", output=region)
+        return observed((where, Observation(fact="clock_synced", host="fakecloud", reason="this cloud shows no clocks")))
 
 
 def _flavor(size: int) -> str:

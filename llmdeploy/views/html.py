@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..change import Action
@@ -22,19 +20,15 @@ from .html_changes import ChangeView, GroupView, change_groups, drift_views
 from .html_cost import CostView, cost_view
 from .html_curve import curve
 from .html_drawing import Drawing
+from .html_page import rendered
 from .html_picture import picture
 from .html_sizing import Figure, SizingView, quantization_name, sizing_view
 from .human import SYMBOLS, counts, in_doubt, outputs_after, plan_lines, summary, warnings
 from .sizing_view import chosen_machines
-from .visible import printable, visible
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 MAX_BYTES = 2_000_000
 """A browser opens more; a mail or a page of a pipeline often does not."""
 _CHANGES_BYTES = 1_400_000
-_CUT = 2_000
 _MUST_READ = 200
 _ASKED_FIRST = {"Requests at full context": "", "Output together": "predicted, "}
 _VERBS: tuple[tuple[Action, str], ...] = (
@@ -97,29 +91,7 @@ class Page:
 def plan_html(plan: Plan, *, plan_id: str = "", refused: bool = False) -> str:
     """Return the whole file, at most `MAX_BYTES` long. plan_id: of a saved plan; refused: by the compliance profiles."""
     page = _page(plan, plan_id, refused)
-    text = _environment().get_template("plan.html.jinja").render(page=page)
-    return text.strip().encode("ascii", "xmlcharrefreplace").decode()
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    return Environment(
-        loader=PackageLoader("llmdeploy.views", ""),
-        undefined=StrictUndefined,
-        autoescape=True,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _shown(item: object) -> object:
-    """Make visible what is not to be seen, in every text that comes into the page; what is HTML already stays."""
-    if not isinstance(item, str) or hasattr(item, "__html__"):
-        return item
-    return visible(printable(item if len(item) <= _CUT else f"{item[:_CUT]}..."))
+    return rendered("plan.html.jinja", page=page)
 
 
 # --- what is shown ----------------------------------------------------------------------------------------------------------

@@ -300,6 +300,7 @@ def state_document(state: State) -> dict[str, Tree]:
         "stack": state.stack,
         "lineage": state.lineage,
         "serial": state.serial,
+        "evidence": state.evidence.model_dump(mode="json") if state.evidence else None,
         "values": {
             "outputs": outputs_document(state.outputs),
             "root_module": {"resources": [entry_document(state.entries[address]) for address in sorted(state.entries)]},

@@ -15,6 +15,9 @@ STATUS = {"ok": "", "creating": "its creation did not end", "tainted": "an opera
 def state_lines(state: State) -> Iterator[Line]:
     """Yield what exists, a few lines each, then the outputs."""
     yield line(("Stack ", ""), (state.stack, "bold"), f"  lineage {state.lineage}, serial {state.serial}", hang=2)
+    if state.evidence:
+        counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in state.evidence.results.items())
+        yield line(f"Audited {state.evidence.at}: {counts}; evidence {state.evidence.file}, head {state.evidence.head}", hang=2)
     if not state.entries:
         yield line("Nothing exists.")
     for address in sorted(state.entries):

@@ -8,13 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from llmdeploy.sdk import Diagnostics, LayoutRequest, MachineType, Policy, nearest
 
 from ._config import ZONE_ID, AwsConfig
-from ._names import partition
+from ._names import is_everywhere, partition
 from ._site import heads_of
-from .aws_security_group_rule import EVERYWHERE
 
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-[0-9]+\Z")
 _PRINCIPAL = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::[0-9]{12}:(role|user)/[A-Za-z0-9_+=,.@/-]{1,576}\Z")
-_CLOSED_PROFILES = frozenset({"airgapped", "pci-dss"})
 _HTTPS = 443
 
 _Problem = tuple[str, str, str]
@@ -35,7 +33,7 @@ def check(request: LayoutRequest, config: AwsConfig) -> None:
 
 def closed(policy: Policy) -> bool:
     """Tell whether a profile allows only the way out to named services (control NET-03)."""
-    return policy.demand("NET-03") is not None or bool(_CLOSED_PROFILES.intersection(policy.profiles))
+    return policy.strict("NET-03")
 
 
 def egress(request: LayoutRequest, config: AwsConfig) -> str:
@@ -64,6 +62,7 @@ def _problems(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
     yield from _entry(request, config)
     yield from _storage(request, config)
     yield from _principals(request)
+    yield from _fallback(request, config)
 
 
 def _region(region: str | None) -> Iterator[_Problem]:
@@ -124,7 +123,7 @@ def _entry(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
     if not config.allowed_cidrs and (config.public or config.vpc):
         why = "the load balancer is public" if config.public else "the network is an existing one"
         yield path, f"{why}: say who may connect", "for example [203.0.113.0/24]"
-    if EVERYWHERE in config.allowed_cidrs and port != _HTTPS:
+    if any(map(is_everywhere, config.allowed_cidrs)) and port != _HTTPS:
         yield (
             "gateway.port",
             f"the whole internet may connect at port {_HTTPS} only, not at {port}",
@@ -162,6 +161,12 @@ def _storage(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
             )
         if _changed(config, "kms_deletion_days"):
             yield "provider.aws.kms_deletion_days", "a key that is named is never deleted", "remove it"
+
+
+def _fallback(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
+    if request.gateway.fallback and egress(request, config) == "endpoints":
+        sentence = "egress: endpoints lets machines reach services of AWS only, and no hosted fallback"
+        yield "gateway.fallback", sentence, "remove it, or use egress: nat where no profile forbids that"
 
 
 def _changed(config: AwsConfig, name: str) -> bool:

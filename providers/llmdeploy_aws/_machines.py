@@ -12,6 +12,7 @@ from ._data import PROFILE, key_arn
 from ._network import Network
 from ._security import group_id
 from ._site import Site, machine_key
+from ._spec import PROCESSOR
 from .aws_instance import FREE_IOPS, FREE_THROUGHPUT
 
 HOSTS: Final = "hosts"
@@ -113,4 +114,5 @@ def _host(site: Site, index: int) -> Resource:
         "host_key": Ref(instance, "host_key"),
         "sudo": True,
     }
-    return Resource(f"host.{key}", "host", HOSTS, {"host": connection, "region": site.region}, group=key, path="provider.aws")
+    where: dict[str, Tree] = {"region": site.region, "processor": PROCESSOR, "service": "ec2"}
+    return Resource(f"host.{key}", "host", HOSTS, {"host": connection, **where}, group=key, path="provider.aws")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from ipaddress import IPv4Network
 
 _PARTITIONS = {"cn": "aws-cn", "us-gov": "aws-us-gov", "eusc": "aws-eusc"}
 _SUFFIXES = {"aws-cn": "amazonaws.com.cn", "aws-eusc": "amazonaws.eu"}
 _DIGEST_CHARACTERS = 6
+_OWN_PREFIX = 8
 
 
 def fitted(name: str, limit: int) -> str:
@@ -25,6 +27,11 @@ def partition(region: str) -> str:
 def dns_suffix(region: str) -> str:
     """Return the domain of the services of a region."""
     return _SUFFIXES.get(partition(region), "amazonaws.com")
+
+
+def is_everywhere(cidr: str) -> bool:
+    """Tell whether addresses reach beyond anybody's own: all of the internet, or a large part of it."""
+    return IPv4Network(cidr).prefixlen < _OWN_PREFIX
 
 
 def tags(stack: str, address: str) -> dict[str, str]:

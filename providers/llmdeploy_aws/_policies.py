@@ -7,6 +7,7 @@ service knows no resources: the channels of Session Manager.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from llmdeploy.sdk import Tree
 
@@ -26,6 +27,8 @@ _SESSION_ACTIONS = (
     "ssmmessages:OpenControlChannel",
     "ssmmessages:OpenDataChannel",
 )
+NO_RESOURCES: Final = frozenset(_SESSION_ACTIONS)
+"""Actions of services that know no resources: only for these a star may stand as the resource of a role's statement."""
 
 
 def key_policy(region: str, root_arn: Tree, log_groups_arn: Tree, principals: Sequence[str]) -> Policy:

@@ -43,7 +43,10 @@ def _entry_rules(site: Site) -> list[Resource]:
     allowed = site.config.allowed_cidrs or (site.config.cidr,)
     port = site.port
     return [
-        *(_rule(site, f"{_ENTRY}.from-{_in_key(cidr)}", "clients", {"cidr_ipv4": cidr}, port) for cidr in allowed),
+        *(
+            _rule(site, f"{_ENTRY}.from-{_in_key(cidr)}", "clients", {"cidr_ipv4": cidr, "key_port": port}, port)
+            for cidr in allowed
+        ),
         _rule(site, f"{_ENTRY}.to-node", "gateways", {"referenced_group_id": group_id(_NODE)}, port, out=True),
         _rule(site, f"{_NODE}.from-lb", "load balancer", {"referenced_group_id": group_id(_ENTRY)}, port),
     ]

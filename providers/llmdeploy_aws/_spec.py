@@ -7,14 +7,18 @@ is no parameter of a call says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from llmdeploy.sdk import Outputs, Replace, ResourceType, Spec, Traits, Tree
 
 Policy = dict[str, Any]
 """A policy document as a tree. ARNs in it may be references."""
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+PROCESSOR: Final = "aws"
+Custody = Literal["kms", "none"]
 
 
 class Part(BaseModel):
@@ -40,8 +44,28 @@ O = TypeVar("O", bound=Outputs)  # noqa: E741 - as in the sdk
 
 
 class AwsType(ResourceType[S, O]):
-    """One kind of resource in AWS."""
+    """One kind of resource in AWS. service: of AWS, as its API names it; parts of a network are EC2's."""
+
+    service: ClassVar[str] = "ec2"
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """It lies in its region and stores nothing that matters."""
-        return Traits(region=values["region"])
+        return self._told(values)
+
+    def _told(self, values: Mapping[str, Tree], **facts: Any) -> Traits:
+        """Return `facts` with those of everything that lies in a region of AWS."""
+        return Traits(region=values["region"], processor=PROCESSOR, service=self.service, **facts)
+
+    def _global(self) -> Traits:
+        """Return the facts of what lies in no region: AWS keeps it for all regions of a partition."""
+        return Traits(processor=PROCESSOR, service=self.service)
+
+
+def custody(key: Tree) -> Custody:
+    """Return where the key lies that something is encrypted with: in KMS when one is named, else AWS holds its own for all."""
+    return "kms" if key else "none"
+
+
+def passed_on(protocol: str) -> Literal["encrypted", "plain"]:
+    """Return how data moves through a load balancer: TCP is the gateways' own TLS; anything else it opens itself."""
+    return "encrypted" if protocol == "TCP" else "plain"

@@ -6,7 +6,7 @@ STS: GetCallerIdentity. Nothing is made; a wrong account is told before anything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from llmdeploy.sdk import FieldChange, Identity, Outputs, Replace, Traits, Tree
 
@@ -31,7 +31,8 @@ class AccountOutputs(Outputs):
 class AwsAccount(AwsType[AccountSpec, AccountOutputs]):
     """An account, as it is found."""
 
-    name = "aws_account"
+    name: ClassVar[str] = "aws_account"
+    service: ClassVar[str] = "sts"
     spec = AccountSpec
     outputs = AccountOutputs
 
@@ -49,7 +50,7 @@ class AwsAccount(AwsType[AccountSpec, AccountOutputs]):
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """An account lies in no region."""
         del values
-        return Traits()
+        return self._global()
 
 
 RESOURCE = AwsAccount()

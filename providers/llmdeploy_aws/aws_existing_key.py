@@ -7,11 +7,11 @@ use the key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from llmdeploy.sdk import CostLine, Identity, Outputs, Replace, Tariff, Traits, Tree
 
-from ._spec import AwsSpec, AwsType
+from ._spec import AwsSpec, AwsType, custody
 from .aws_kms_key import requests_line
 
 
@@ -30,7 +30,8 @@ class ExistingKeyOutputs(Outputs):
 class AwsExistingKey(AwsType[ExistingKeySpec, ExistingKeyOutputs]):
     """A key, as it is found."""
 
-    name = "aws_existing_key"
+    name: ClassVar[str] = "aws_existing_key"
+    service: ClassVar[str] = "kms"
     spec = ExistingKeySpec
     outputs = ExistingKeyOutputs
 
@@ -44,7 +45,7 @@ class AwsExistingKey(AwsType[ExistingKeySpec, ExistingKeyOutputs]):
         note = (
             "this KMS key is somebody else's: its policy must let CloudWatch Logs, the machines and the keys' principals use it"
         )
-        return Traits(region=values["region"], custody="kms", notes=(note,))
+        return self._told(values, custody=custody(values["key_id"]), notes=(note,))
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return its use; its owner pays for the key."""

@@ -7,12 +7,13 @@ IAM is one service for all regions of a partition: the region is only part of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from llmdeploy.sdk import Identity, Outputs, Replace, Traits, Tree
 
+from ._policy_facts import role_grants, trust_grants
 from ._spec import AwsType, Policy, TaggedSpec
 
 
@@ -37,7 +38,8 @@ class IamRoleOutputs(Outputs):
 class AwsIamRole(AwsType[IamRoleSpec, IamRoleOutputs]):
     """A role."""
 
-    name = "aws_iam_role"
+    name: ClassVar[str] = "aws_iam_role"
+    service: ClassVar[str] = "iam"
     spec = IamRoleSpec
     outputs = IamRoleOutputs
 
@@ -47,9 +49,13 @@ class AwsIamRole(AwsType[IamRoleSpec, IamRoleOutputs]):
         return {"role_name": values["role_name"]}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Roles lie in no region."""
-        del values
-        return Traits()
+        """Roles lie in no region. What this one gives is judged by its two documents."""
+        region = values["region"]
+        wide = (
+            *role_grants(values["policy_document"], region),
+            *trust_grants(values["assume_role_policy_document"], region),
+        )
+        return self._global().model_copy(update={"wide_grants": wide})
 
 
 RESOURCE = AwsIamRole()

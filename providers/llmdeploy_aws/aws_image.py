@@ -40,6 +40,7 @@ class AwsImage(AwsType[ImageSpec, ImageOutputs]):
     """An image, as it is found."""
 
     name: ClassVar[str] = "aws_image"
+    service: ClassVar[str] = "ec2"
     spec = ImageSpec
     outputs = ImageOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"image_id", "root_device_name"})
@@ -51,7 +52,7 @@ class AwsImage(AwsType[ImageSpec, ImageOutputs]):
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """The newest image of a kind is not pinned."""
-        return Traits(region=values["region"], pinned=bool(values.get("image_id")))
+        return self._told(values, pinned=bool(values.get("image_id")))
 
 
 RESOURCE = AwsImage()

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from llmdeploy.sdk import CostLine, FieldChange, Input, Outputs, Replace, Tariff, Traits, Tree
 
-from ._spec import AwsType, Part, TaggedSpec
+from ._spec import AwsType, Part, TaggedSpec, custody
 
 FREE_IOPS = 3000
 FREE_THROUGHPUT = 125
@@ -75,17 +75,19 @@ class InstancePlacement(Part):
 
 
 class InstanceSpec(TaggedSpec):
-    """One machine. It has no public address and no key pair: who reaches it goes through the network or Session Manager."""
+    """One machine. It has no public address, whatever its subnet would give it, and no key pair: who reaches it goes through the
+    network or Session Manager. Subnet, groups and public address are those of its one network interface."""
 
     image_id: Annotated[Input[str], Replace("a machine keeps the image that it was started from")]
     instance_type: Annotated[str, Replace("another kind of machine loses its local disks")]
     subnet_id: Annotated[Input[str], Replace("a machine cannot move to another subnet")]
-    security_group_ids: tuple[Input[str], ...]
+    security_group_ids: Annotated[tuple[Input[str], ...], Field(min_length=1)]
+    associate_public_ip_address: Annotated[bool, Replace("a machine gets its public address when it starts")] = False
     iam_instance_profile: Profile
     instance_market_options: Annotated[MarketOptions | None, Replace("how a machine is paid cannot change")] = None
     placement: Annotated[InstancePlacement | None, Replace("a machine cannot move to another placement group")] = None
     metadata_options: MetadataOptions = MetadataOptions()
-    block_device_mappings: Annotated[tuple[BlockDevice, ...], Replace("disks of a machine only grow")]
+    block_device_mappings: Annotated[tuple[BlockDevice, ...], Field(min_length=1), Replace("disks of a machine only grow")]
     ebs_optimized: bool = True
 
 
@@ -105,6 +107,7 @@ class AwsInstance(AwsType[InstanceSpec, InstanceOutputs]):
     """A machine."""
 
     name: ClassVar[str] = "aws_instance"
+    service: ClassVar[str] = "ec2"
     spec = InstanceSpec
     outputs = InstanceOutputs
 
@@ -114,14 +117,20 @@ class AwsInstance(AwsType[InstanceSpec, InstanceOutputs]):
         return super()._replace_reason(change)
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Only the network reaches it; its disks are encrypted with the stack's key."""
+        """What its disks are encrypted with, whether they go with it, who reaches it, and who can ask its metadata service."""
         spot = "AWS may take this machine back at any time (market: spot); what it answers then is cut off"
-        return Traits(
-            region=values["region"],
-            at_rest="encrypted",
-            in_transit="encrypted",
-            exposure="private",
-            custody="kms",
+        disks = [device["ebs"] for device in values["block_device_mappings"]]
+        encrypted = all(disk["encrypted"] for disk in disks)
+        return self._told(
+            values,
+            at_rest="encrypted" if encrypted else "plain",
+            # What goes between a machine and an encrypted disk is encrypted.
+            in_transit="encrypted" if encrypted else "plain",
+            custody=custody(all(disk["kms_key_id"] for disk in disks)),
+            erased=all(disk["delete_on_termination"] for disk in disks),
+            exposure="public" if values["associate_public_ip_address"] else "private",
+            leaves_region=False,
+            metadata_guarded=_guarded(values["metadata_options"]),
             notes=(spot,) if values.get("instance_market_options") else (),
         )
 
@@ -137,6 +146,12 @@ class AwsInstance(AwsType[InstanceSpec, InstanceOutputs]):
             for line in _disk(title, disk, tariff)
         ]
         return (machine, *disks)
+
+
+def _guarded(options: Mapping[str, Any]) -> bool:
+    """Tell whether only the machine itself can ask its metadata service, and only with a token of a session."""
+    asked = options["http_tokens"] == "required" and options["http_put_response_hop_limit"] == 1
+    return asked or options["http_endpoint"] == "disabled"
 
 
 def _disk(title: str, device: Mapping[str, Any], tariff: Tariff) -> list[CostLine]:

@@ -7,7 +7,7 @@ DeleteInstanceProfile.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -34,7 +34,8 @@ class InstanceProfileOutputs(Outputs):
 class AwsInstanceProfile(AwsType[InstanceProfileSpec, InstanceProfileOutputs]):
     """An instance profile."""
 
-    name = "aws_instance_profile"
+    name: ClassVar[str] = "aws_instance_profile"
+    service: ClassVar[str] = "iam"
     spec = InstanceProfileSpec
     outputs = InstanceProfileOutputs
 
@@ -46,7 +47,7 @@ class AwsInstanceProfile(AwsType[InstanceProfileSpec, InstanceProfileOutputs]):
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """Instance profiles lie in no region."""
         del values
-        return Traits()
+        return self._global()
 
 
 RESOURCE = AwsInstanceProfile()

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from llmdeploy.sdk import CostLine, Outputs, Replace, Tariff, Traits, Tree
 
+from ._policy_facts import key_grants
 from ._spec import AwsType, Policy, TaggedSpec
 
 _REQUESTS_PER_MONTH = 1_000
@@ -43,15 +44,24 @@ class AwsKmsKey(AwsType[KmsKeySpec, KmsKeyOutputs]):
     """A key. What it encrypted is lost with it: destroy schedules its deletion, and can be told to keep it."""
 
     name: ClassVar[str] = "aws_kms_key"
+    service: ClassVar[str] = "kms"
     spec = KmsKeySpec
     outputs = KmsKeyOutputs
     holds_data: ClassVar[bool] = True
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """The key lies in AWS's key service, in one region."""
+        """The key lies in AWS's key service. Its policy says who uses it; whoever it lets in besides is told."""
         days = values["pending_window_in_days"]
         note = f"destroy schedules the deletion of this key in {days} days; after that nobody can read what it encrypted"
-        return Traits(region=values["region"], custody="kms", notes=(note,))
+        return self._told(
+            values,
+            custody="kms",
+            key_rotation_days=values["rotation_period_in_days"] or 0,
+            leaves_region=bool(values["multi_region"]),
+            wide_grants=key_grants(values["policy"], values["region"]),
+            erased=True,
+            notes=(note,),
+        )
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return the key by the month, and its use."""

@@ -6,11 +6,13 @@ Elastic Load Balancing v2: CreateListener, ModifyListenerAttributes; DescribeLis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from llmdeploy.sdk import Identity, Input, NotDiffed, Outputs, Replace, Traits, Tree
 
-from ._spec import AwsType, Part, TaggedSpec
+from ._spec import AwsType, Part, Port, TaggedSpec, passed_on
 
 
 class Forward(Part):
@@ -25,8 +27,12 @@ class ListenerSpec(TaggedSpec):
 
     load_balancer_arn: Annotated[Input[str], Replace("a listener belongs to one load balancer")]
     protocol: Literal["TCP"] = "TCP"
-    port: int
-    default_actions: Annotated[tuple[Forward, ...], Replace("a target group stays as long as a listener forwards to it")]
+    port: Port
+    default_actions: Annotated[
+        tuple[Forward, ...],
+        Field(min_length=1, max_length=1),
+        Replace("a target group stays as long as a listener forwards to it"),
+    ]
     attributes: Mapping[str, str]
     dns_name: Annotated[Input[str], NotDiffed()]
 
@@ -43,7 +49,8 @@ class ListenerOutputs(Outputs):
 class AwsListener(AwsType[ListenerSpec, ListenerOutputs]):
     """A listener."""
 
-    name = "aws_listener"
+    name: ClassVar[str] = "aws_listener"
+    service: ClassVar[str] = "elasticloadbalancing"
     spec = ListenerSpec
     outputs = ListenerOutputs
 
@@ -54,8 +61,8 @@ class AwsListener(AwsType[ListenerSpec, ListenerOutputs]):
         return addresses(name, values["port"]) if isinstance(name, str) else {}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """What passes through it is TLS that it cannot open."""
-        return Traits(region=values["region"], in_transit="encrypted")
+        """What passes through it is the gateways' own TLS, as long as it only passes it on."""
+        return self._told(values, in_transit=passed_on(values["protocol"]))
 
 
 def addresses(dns_name: str, port: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ SetSecurityGroups, AddTags; DeleteLoadBalancer, whose network interfaces stay fo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,8 +27,8 @@ class LoadBalancerSpec(TaggedSpec):
     scheme: Annotated[Literal["internal", "internet-facing"], Replace("a load balancer cannot become public or private")]
     ip_address_type: Literal["ipv4"] = "ipv4"
     vpc_id: Annotated[Input[str], Replace("a load balancer cannot move to another network")]
-    subnets: tuple[Input[str], ...]
-    security_groups: tuple[Input[str], ...]
+    subnets: Annotated[tuple[Input[str], ...], Field(min_length=1)]
+    security_groups: Annotated[tuple[Input[str], ...], Field(min_length=1)]
     attributes: Mapping[str, str]
 
 
@@ -43,14 +43,15 @@ class LoadBalancerOutputs(Outputs):
 class AwsLoadBalancer(AwsType[LoadBalancerSpec, LoadBalancerOutputs]):
     """A load balancer."""
 
-    name = "aws_load_balancer"
+    name: ClassVar[str] = "aws_load_balancer"
+    service: ClassVar[str] = "elasticloadbalancing"
     spec = LoadBalancerSpec
     outputs = LoadBalancerOutputs
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """What passes through it is TLS that it cannot open."""
+        """It passes TCP on, where its listeners say; whoever it leads on must show the gateways an API key."""
         exposure = "public" if values["scheme"] == "internet-facing" else "private"
-        return Traits(region=values["region"], in_transit="encrypted", exposure=exposure)
+        return self._told(values, in_transit="encrypted", exposure=exposure, authenticated=True)
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return the load balancer by the hour, its capacity units, its public addresses, and the traffic that is paid."""

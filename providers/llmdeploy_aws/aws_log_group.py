@@ -10,9 +10,10 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import field_validator
 
-from llmdeploy.sdk import CostLine, Identity, Input, NotDiffed, Outputs, Replace, Tariff, Traits, Tree
+from llmdeploy.sdk import CostLine, DataFlow, Identity, Input, NotDiffed, Outputs, Replace, Tariff, Traits, Tree
 
-from ._spec import AwsType, TaggedSpec
+from ._names import dns_suffix
+from ._spec import AwsType, TaggedSpec, custody
 from ._usage import LOG_LINES, log_gb
 
 RETENTION_DAYS: Final = (
@@ -52,6 +53,7 @@ class AwsLogGroup(AwsType[LogGroupSpec, LogGroupOutputs]):
     """Log lines, encrypted with the stack's key."""
 
     name: ClassVar[str] = "aws_log_group"
+    service: ClassVar[str] = "logs"
     spec = LogGroupSpec
     outputs = LogGroupOutputs
 
@@ -61,16 +63,23 @@ class AwsLogGroup(AwsType[LogGroupSpec, LogGroupOutputs]):
         return {"log_group_name": values["log_group_name"]}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Records, encrypted and kept for as long as the API's nearest value."""
+        """Records, kept for as long as the API's nearest value. CloudWatch Logs encrypts them always; whose key it is counts."""
         kept, wanted = values["retention_in_days"], values["wanted_retention_days"]
         note = f"log lines are kept for {kept} days: CloudWatch Logs cannot keep them for exactly {wanted}"
-        return Traits(
-            region=values["region"],
+        region = values["region"]
+        lines = DataFlow(
+            what="log lines of the gateways", to=f"logs.{region}.{dns_suffix(region)}", region=region, carries="records"
+        )
+        return self._told(
+            values,
             at_rest="encrypted",
+            custody=custody(values["kms_key_id"]),
             in_transit="encrypted",
             exposure="private",
+            leaves_region=False,
             retention_days=kept,
-            custody="kms",
+            data_flows=(lines,),
+            erased=True,
             notes=(note,) if kept != wanted else (),
         )
 

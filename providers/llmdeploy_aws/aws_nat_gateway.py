@@ -42,8 +42,8 @@ class AwsNatGateway(AwsType[NatGatewaySpec, NatGatewayOutputs]):
     outputs = NatGatewayOutputs
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """What leaves through it, and where to, the rules of the machines' security group say."""
-        return Traits(region=values["region"], in_transit="encrypted")
+        """It leads to the whole internet. What leaves through it, and where to, the rules of the machines' group say."""
+        return self._told(values, egress="open")
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return the gateway by the hour, and once what the machines fetch when they are set up."""

@@ -7,7 +7,7 @@ terminated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from llmdeploy.sdk import Identity, Outputs, Replace, Traits, Tree
 
@@ -31,7 +31,8 @@ class PlacementGroupOutputs(Outputs):
 class AwsPlacementGroup(AwsType[PlacementGroupSpec, PlacementGroupOutputs]):
     """A placement group."""
 
-    name = "aws_placement_group"
+    name: ClassVar[str] = "aws_placement_group"
+    service: ClassVar[str] = "ec2"
     spec = PlacementGroupSpec
     outputs = PlacementGroupOutputs
 
@@ -43,7 +44,7 @@ class AwsPlacementGroup(AwsType[PlacementGroupSpec, PlacementGroupOutputs]):
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """Machines get ordinary network interfaces only."""
         note = "the machines of a replica exchange data over TCP: this version sets up no fabric interfaces (EFA)"
-        return Traits(region=values["region"], notes=(note,))
+        return self._told(values, notes=(note,))
 
 
 RESOURCE = AwsPlacementGroup()

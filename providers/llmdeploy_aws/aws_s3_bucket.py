@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
+
 from llmdeploy.sdk import CostLine, Identity, Input, Outputs, Replace, Tariff, Traits, Tree
 
 from ._names import partition
-from ._spec import AwsType, Part, Policy, TaggedSpec
+from ._policy_facts import bucket_grants, bucket_refuses_other_keys, bucket_refuses_plain
+from ._spec import AwsType, Custody, Part, Policy, TaggedSpec, custody
 from ._usage import weights_gb
 
 _LINEAGE_CHARACTERS = 8
@@ -41,8 +44,8 @@ class PublicAccessBlock(Part):
 class Lifecycle(Part):
     """Days after which what nobody needs is removed: parts of uploads that were given up, and replaced versions."""
 
-    days_after_initiation: int = 1
-    noncurrent_days: int = 7
+    days_after_initiation: Annotated[int, Field(ge=1)] = 1
+    noncurrent_days: Annotated[int, Field(ge=1)] = 7
 
 
 class BucketSpec(TaggedSpec):
@@ -69,6 +72,7 @@ class AwsS3Bucket(AwsType[BucketSpec, BucketOutputs]):
     """A bucket that nobody outside can read, over TLS only."""
 
     name: ClassVar[str] = "aws_s3_bucket"
+    service: ClassVar[str] = "s3"
     spec = BucketSpec
     outputs = BucketOutputs
     holds_data: ClassVar[bool] = True
@@ -82,16 +86,36 @@ class AwsS3Bucket(AwsType[BucketSpec, BucketOutputs]):
         return {"bucket": bucket, "arn": arn, "objects_arn": f"{arn}/*"}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Encrypted with the stack's key; every call that is not TLS is refused."""
-        return Traits(
-            region=values["region"], at_rest="encrypted", in_transit="encrypted", exposure="private", custody="kms"
-        )  # fmt: skip
+        """S3 encrypts always; with whose key, default encryption and policy decide. The policy refuses calls without TLS."""
+        region, policy = values["region"], values["policy"]
+        return self._told(
+            values,
+            at_rest="encrypted",
+            custody=_custody(values),
+            in_transit="encrypted" if bucket_refuses_plain(policy, region) else "plain",
+            exposure="private" if all(values["public_access_block"].values()) else "public",
+            leaves_region=False,
+            erased=True,
+            wide_grants=(*bucket_grants(policy, region), *_lists(values["object_ownership"])),
+        )
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return one copy of the model's files."""
         del values
         note = "one copy of the model's files"
         return (tariff.line("model files in the bucket", weights_gb(tariff.usage), "s3.gb_month", "month", note=note),)
+
+
+def _custody(values: Mapping[str, Tree]) -> Custody:
+    """Return where the key of the objects lies: the stack's in KMS only when no object can name another."""
+    default = values["server_side_encryption"]
+    key = default["kms_master_key_id"] if str(default["sse_algorithm"]).startswith("aws:kms") else None
+    only = bucket_refuses_other_keys(values["policy"], values["region"], key)
+    return custody(key if only else None)
+
+
+def _lists(ownership: str) -> tuple[str, ...]:
+    return () if ownership == "BucketOwnerEnforced" else ("access lists of single objects count beside the policy",)
 
 
 RESOURCE = AwsS3Bucket()

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmdeploy.sdk import CostLine, Input, Outputs, Replace, Tariff, Traits, Tree
 
-from ._spec import AwsType, Policy, TaggedSpec
+from ._policy_facts import secret_grants, secret_readers
+from ._spec import AwsType, Policy, TaggedSpec, custody
 
 _READS_PER_MONTH = 730
 
@@ -56,15 +57,28 @@ class AwsSecret(AwsType[SecretSpec, SecretOutputs]):
     """An API key in Secrets Manager."""
 
     name: ClassVar[str] = "aws_secret"
+    service: ClassVar[str] = "secretsmanager"
     spec = SecretSpec
     outputs = SecretOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"credentials", "ended"})
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Encrypted with the stack's key."""
-        return Traits(
-            region=values["region"], at_rest="encrypted", in_transit="encrypted", exposure="private", custody="kms"
-        )  # fmt: skip
+        """Secrets Manager encrypts always; whose key it is counts, and whom its policy lets read the API key."""
+        policy, principal = values["resource_policy"], values["principal"]
+        return self._told(
+            values,
+            at_rest="encrypted",
+            custody=custody(values["kms_key_id"]),
+            secret="api-key",  # noqa: S106 - its kind
+            in_transit="encrypted",
+            exposure="private",
+            leaves_region=False,
+            erased=True,
+            readers=secret_readers(policy, principal),
+            wide_grants=secret_grants(policy, principal),
+            principal=principal,
+            max_age_days=values["max_age_days"],
+        )
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return the secret by the month, and what reading it costs there and in KMS."""

@@ -6,19 +6,25 @@ EC2: CreateSubnet; DescribeSubnets; ModifySubnetAttribute, CreateTags; DeleteSub
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
-from llmdeploy.sdk import Input, Outputs, Replace
+from pydantic import Field
+
+from llmdeploy.sdk import Input, Outputs, Replace, Traits, Tree
 
 from ._spec import AwsType, TaggedSpec
+from .aws_vpc import Cidr
 
 
 class SubnetSpec(TaggedSpec):
     """Its zone and its addresses. Nothing in it gets a public address by itself."""
 
     vpc_id: Annotated[Input[str], Replace("a subnet cannot move to another network")]
-    availability_zone_id: Annotated[str, Replace("a subnet cannot move to another zone")]
-    cidr_block: Annotated[str, Replace("the addresses of a subnet cannot change")]
+    availability_zone_id: Annotated[
+        str, Field(pattern=r"^[a-z]+[0-9]+-az[1-9]$"), Replace("a subnet cannot move to another zone")
+    ]
+    cidr_block: Annotated[Cidr, Replace("the addresses of a subnet cannot change")]
     map_public_ip_on_launch: bool = False
 
 
@@ -35,6 +41,10 @@ class AwsSubnet(AwsType[SubnetSpec, SubnetOutputs]):
     name = "aws_subnet"
     spec = SubnetSpec
     outputs = SubnetOutputs
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Public when it gives public addresses to whatever is put into it."""
+        return self._told(values, exposure="public" if values["map_public_ip_on_launch"] else "private")
 
 
 RESOURCE = AwsSubnet()

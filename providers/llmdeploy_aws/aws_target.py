@@ -6,11 +6,11 @@ connections have ended.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from llmdeploy.sdk import Input, Outputs, Replace
 
-from ._spec import AwsSpec, AwsType
+from ._spec import AwsSpec, AwsType, Port
 
 
 class TargetSpec(AwsSpec):
@@ -18,13 +18,14 @@ class TargetSpec(AwsSpec):
 
     target_group_arn: Annotated[Input[str], Replace("a target is in one target group")]
     target_id: Annotated[Input[str], Replace("another machine is another target")]
-    port: Annotated[int, Replace("another port is another target")]
+    port: Annotated[Port, Replace("another port is another target")]
 
 
 class AwsTarget(AwsType[TargetSpec, Outputs]):
     """A machine that gets requests."""
 
-    name = "aws_target"
+    name: ClassVar[str] = "aws_target"
+    service: ClassVar[str] = "elasticloadbalancing"
     spec = TargetSpec
     outputs = Outputs
 

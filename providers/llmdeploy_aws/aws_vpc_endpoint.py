@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+from pydantic import model_validator
+
 from llmdeploy.sdk import CostLine, Input, Outputs, Replace, Tariff, Traits, Tree
 
+from ._policy_facts import endpoint_is_closed
 from ._spec import AwsType, Policy, TaggedSpec
 from ._usage import LOG_LINES, log_gb
 
@@ -29,6 +32,17 @@ class VpcEndpointSpec(TaggedSpec):
     private_dns_enabled: bool = False
     policy_document: Policy | None = None
 
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> VpcEndpointSpec:
+        gateway = self.vpc_endpoint_type == "Gateway"
+        if gateway != bool(self.route_table_ids) or gateway == bool(self.subnet_ids and self.security_group_ids):
+            raise ValueError("Gateway needs route_table_ids, Interface needs subnet_ids and security_group_ids")
+        if gateway and self.private_dns_enabled:
+            raise ValueError("private_dns_enabled is for Interface")
+        if f".{self.region}." not in self.service_name:
+            raise ValueError(f"its service is not in {self.region}")
+        return self
+
 
 class VpcEndpointOutputs(Outputs):
     """prefix_list_id: of the addresses behind a gateway endpoint; None for an interface endpoint."""
@@ -46,9 +60,16 @@ class AwsVpcEndpoint(AwsType[VpcEndpointSpec, VpcEndpointOutputs]):
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """Only the network reaches it. One for S3 that lets only some buckets through is there because nothing else is."""
-        alone = values["vpc_endpoint_type"] == "Gateway" and values.get("policy_document") is not None
+        gateway = values["vpc_endpoint_type"] == "Gateway"
+        alone = gateway and values["policy_document"] is not None
         note = "machines reach nothing outside AWS: engine, packages and the model's files must lie in the stack's bucket first"
-        return Traits(region=values["region"], in_transit="encrypted", exposure="private", notes=(note,) if alone else ())
+        return self._told(
+            values,
+            in_transit="encrypted",
+            exposure="private",
+            egress="listed" if not gateway or endpoint_is_closed(values["policy_document"], values["region"]) else "open",
+            notes=(note,) if alone else (),
+        )
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return an interface endpoint by the hour in each zone, and what passes through it."""

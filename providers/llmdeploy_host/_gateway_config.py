@@ -85,7 +85,12 @@ class Limits(_Frozen):
 
 
 class GatewayConfig(_Frozen):
-    """All that haproxy.cfg is made of. With `chroot`, the sockets of all replicas lie below that folder."""
+    """All that haproxy.cfg is made of. With `chroot`, the sockets of all replicas lie below that folder.
+
+    generic_errors: what an engine says of an error, which can repeat what the client sent, does not reach the client. Known limit
+    (seen with HAProxy 2.6.12): when an engine answers and closes before it has taken a body of more than 64 KiB, HAProxy may pass
+    that answer on without a look at its rules. It cannot repeat what the engine has not read.
+    """
 
     address: Annotated[str, AfterValidator(_ip)] = "0.0.0.0"  # noqa: S104 - the gateway is the one part that is meant to be reached
     port: Annotated[int, Field(ge=1, le=65535)]
@@ -100,6 +105,7 @@ class GatewayConfig(_Frozen):
     # with several threads HAProxy 2.6 drops a log line now and then (1 of 1,000 to 10,000 in a flood of 25,000 requests a second)
     threads: Annotated[int, Field(ge=1, le=64)] = 1
     token_accounting: bool = True
+    generic_errors: bool = False
     haproxy_version: Annotated[tuple[int, ...], Field(min_length=2)]
     user: Name | None = None
     group: Name | None = None

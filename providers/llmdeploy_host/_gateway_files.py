@@ -18,7 +18,8 @@ from ._gateway_config import (
     render_usage_lua,
     runtime_sync_commands,
 )
-from .host_gateway import HostGatewaySpec, gateway_folder, gateway_sockets
+from ._gateway_scripts import gateway_folder, gateway_sockets
+from ._gateway_spec import HostGatewaySpec
 
 # The stack file asks for no header: nobody sends this one, and then the beginning of the body decides.
 _NO_HEADER = "x-llmdeploy-no-sticky-header"
@@ -37,6 +38,7 @@ def gateway_config(paths: Paths, spec: HostGatewaySpec, haproxy_version: tuple[i
         replicas=tuple(Replica(name=PurePosixPath(path).stem, socket=path) for path in spec.engine_sockets),
         served_models=(spec.served_name,),
         sticky_header=spec.sticky or _NO_HEADER,
+        generic_errors=spec.generic_errors,
         haproxy_version=haproxy_version,
         user=spec.user,
         group=spec.user,

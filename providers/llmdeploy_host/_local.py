@@ -27,6 +27,7 @@ from llmdeploy.sdk import (
 from ._connection import Connection
 from ._host_type import refresh_hosts
 from ._types import host_types
+from .host_volume import KEEP
 
 
 class LocalConfig(BaseModel):
@@ -55,7 +56,8 @@ class Local:
         _check_machines(request)
         _check_storage(request.storage)
         machine = Machine(key="local", host=Ref("host.local", "connection"))
-        host = Resource("host.local", "host", self.name, {"host": Connection().tree()}, group="local", path="provider")
+        values = {"host": Connection().tree(), "region": request.region}
+        host = Resource("host.local", "host", self.name, values, group="local", path="provider")
         return Fragment((host,), (machine,), front="localhost", custody=True)
 
     def account(self, run: Run, config: BaseModel) -> Mapping[str, str]:
@@ -84,5 +86,7 @@ def _check_machines(request: LayoutRequest) -> None:
 def _check_storage(storage: StorageRequest) -> None:
     if storage.encryption == "luks2":
         raise NotBuilt("storage.encryption: luks2 is not built yet for provider local", hint="use gocryptfs")
+    if storage.on_destroy == "keep":
+        raise NotBuilt("storage.on_destroy: keep is not built yet for provider local: destroy erases the volume", hint=KEEP)
     if storage.device is not None:
         raise NotBuilt("storage.device is not built yet for provider local: the volume lies in a folder", hint="leave it out")

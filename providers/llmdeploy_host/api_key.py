@@ -11,11 +11,13 @@ from typing import Annotated, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     Context,
     Drift,
     LlmdeployError,
     ManagedType,
     NotOwned,
+    Observation,
     OperationResult,
     Outputs,
     Prior,
@@ -25,9 +27,11 @@ from llmdeploy.sdk import (
     Spec,
     Traits,
     Tree,
+    observed,
     write_private,
 )
 
+from ._evidence import custody_of, private_file
 from ._key_format import ApiKey, mint, parse
 
 DEFAULT_OVERLAP_HOURS = 24
@@ -76,12 +80,17 @@ class ApiKeyType(ManagedType[ApiKeySpec, ApiKeyOutputs]):
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"file", "credentials", "ended"})
 
     def __init__(self) -> None:
-        self.operations = {"inspect": _inspect, "rotate": _rotate, "revoke": _revoke}
+        self.operations = {"inspect": _inspect, "rotate": _rotate, "revoke": _revoke, EVIDENCE: _look}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Return where the key lies."""
-        del values
-        return Traits(custody="operator-file")
+        """Return where the key lies, whose it is, and how long it is valid."""
+        return Traits(
+            custody="operator-file",
+            secret="api-key",  # noqa: S106 - the kind of a secret
+            principal=values["principal"],
+            max_age_days=values["max_age_days"],
+            private=True,
+        )
 
     def create(self, ctx: Context, spec: ApiKeySpec) -> ApiKeyOutputs:
         """Make the key, or take the one that an interrupted try left in the file."""
@@ -183,6 +192,30 @@ def _revoke(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> Operat
     credentials = tuple(c.model_copy(update={"revoked": True, "location": None}) if c in hit else c for c in kept.credentials)
     outputs = kept.model_copy(update={"credentials": credentials})
     return OperationResult({"revoked": [c.key_id for c in hit]}, outputs.tree())
+
+
+def _look(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
+    """See who else can read the key's file, where the key lies, and how long its credentials are valid."""
+    del arguments
+    kept, spec = ApiKeyOutputs.model_validate(prior.outputs), prior.spec_as(ApiKeySpec)
+    path = key_file(ctx.run, spec.name)
+    gone = () if path.exists() else _handed_over(path)
+    return observed((*(gone or (private_file(path), custody_of(path, None))), _validity(kept, int(time.time()))))
+
+
+def _handed_over(path: Path) -> tuple[Observation, ...]:
+    """Return what can be told of a key whose file its owner took away: nobody finds it here any more."""
+    command, output = f"ls -l {path}", f"{path} is not there: its owner took it away"
+    told = {"private": True, "custody": "none"}
+    return tuple(Observation(fact=fact, value=value, command=command, output=output) for fact, value in told.items())
+
+
+def _validity(kept: ApiKeyOutputs, now: int) -> Observation:
+    """Return the longest that a credential in force is valid; gateways are told the same times."""
+    valid = [c for c in kept.credentials if _state(c, now) not in ("ended", "revoked")]
+    told = "\n".join(f"{c.key_id}: {(c.not_after - now) // _DAY_S} days left" for c in valid) or "no credential is in force"
+    days = max((-((c.not_before - c.not_after) // _DAY_S) for c in valid), default=0)
+    return Observation(fact="max_age_days", value=days, command="llmdeploy keys list", output=told)
 
 
 def _overlap_hours(arguments: Mapping[str, Tree]) -> float:

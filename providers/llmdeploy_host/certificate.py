@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     Context,
     Drift,
     Input,
     ManagedType,
     NotBuilt,
+    Observation,
+    OperationResult,
     Outputs,
     Prior,
     Problem,
@@ -27,9 +31,11 @@ from llmdeploy.sdk import (
     Spec,
     Traits,
     Tree,
+    observed,
 )
 
 from . import tls_ca
+from ._evidence import custody_of, private_file
 
 RENEW_DAYS = 30
 _NOT_BUILT = "a certificate whose key is wrapped by a key service can be planned and not made by this version"
@@ -79,11 +85,16 @@ class Certificate(ManagedType[CertificateSpec, CertificateOutputs]):
     outputs = CertificateOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"chain_pem", "key_source", "not_after", "fingerprint", "key_mark"})
 
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _look}
+
     def traits(self, values: Tree) -> Traits:
         """Return where its key lies."""
         if values["key_ref"] is not None:
-            return Traits(custody="reference")
-        return Traits(custody="operator-file" if values.get("kms_key") is None else "kms")
+            return Traits(custody="reference", secret="tls-key")  # noqa: S106 - the kind of a secret
+        if values.get("kms_key") is not None:
+            return Traits(custody="kms", secret="tls-key")  # noqa: S106 - the kind of a secret
+        return Traits(custody="operator-file", secret="tls-key", private=True)  # noqa: S106 - the kind of a secret
 
     def preflight(self, run: Run, values: Mapping[str, Tree], prior: Prior | None) -> Sequence[Problem]:
         """The user's own certificate and key can be read."""
@@ -159,6 +170,25 @@ def read_key(run: Run, key_source: str) -> Secret:
     if key is None:
         raise SecretError(f"the certificate's key {run.custody.path(name)} is missing", hint="plan again: it will be made anew")
     return key
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See where the certificate's key lies, who else can read it, and when the certificate ends."""
+    del args
+    spec, kept = prior.spec_as(CertificateSpec), CertificateOutputs.model_validate(prior.outputs)
+    made = ctx.run.custody.path(f"{prior.address}.key")
+    ends = f"the certificate {tls_ca.ends(tls_ca.days_left(kept.not_after))}"
+    found = (_private_key(ctx.run, spec, made), custody_of(made, spec.key_ref))
+    return observed(one.model_copy(update={"output": f"{one.output}\n{ends}".strip()}) for one in found)
+
+
+def _private_key(run: Run, spec: CertificateSpec, made: Path) -> Observation:
+    kind, _, rest = (spec.key_ref or "").partition(":")
+    if not kind:
+        return private_file(made)
+    if kind == "file":
+        return private_file(run.folder / Path(rest).expanduser())
+    return Observation(fact="private", reason=f"the key is read from {kind}:, and no file of it is known")
 
 
 def _sign(run: Run, spec: CertificateSpec) -> tuple[str, Secret]:

@@ -8,11 +8,13 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     CostLine,
     Identity,
     NotDiffed,
+    OperationResult,
     Outputs,
     Prior,
     Problem,
@@ -22,10 +24,13 @@ from llmdeploy.sdk import (
     Traits,
     Tree,
     has_unknown,
+    observed,
 )
 
 from ._connection import Connection, HostSpec, Paths
+from ._evidence import ask
 from ._host_type import HostType, parse_facts
+from ._machine_evidence import machine_questions
 from ._owned import cost_lines
 from ._scripts import render
 from ._session import session
@@ -49,13 +54,16 @@ class Facts(BaseModel):
 class MachineSpec(HostSpec):
     """owned: somebody bought this machine; None where it is rented, or where nothing is known of it (this machine).
 
-    gpu and gpus: kind and number of its GPUs, as its owner says; None where nobody said. region: a country or a label.
+    gpu and gpus: kind and number of its GPUs, as its owner says; None where nobody said. region: a country or a label; a
+    rented machine's is a region of its `processor`, which rents it out as `service`: both are "" for a machine of one's own.
     """
 
     owned: Annotated[bool | None, NotDiffed()] = None
     gpu: Annotated[str | None, NotDiffed()] = None
     gpus: Annotated[int | None, NotDiffed()] = None
     region: Annotated[str | None, NotDiffed()] = None
+    processor: Annotated[str, NotDiffed()] = ""
+    service: Annotated[str, NotDiffed()] = ""
 
 
 class HostOutputs(Outputs):
@@ -71,6 +79,9 @@ class Host(HostType[MachineSpec, HostOutputs]):
     name = "host"
     spec = MachineSpec
     outputs = HostOutputs
+
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _look}
 
     def create(self, ctx: Context, spec: MachineSpec) -> HostOutputs:
         """Make the folders and read the facts."""
@@ -112,7 +123,9 @@ class Host(HostType[MachineSpec, HostOutputs]):
         host: Tree = values["host"]
         remote = not has_unknown(host) and host["transport"] == "ssh"
         transit = "encrypted" if remote or has_unknown(host) else "none"
-        return Traits(region=values.get("region"), in_transit=transit, notes=tuple(_notes(values)) if remote else ())
+        notes = tuple(_notes(values)) if remote else ()
+        rented = {"processor": values.get("processor", ""), "service": values.get("service", "")}
+        return Traits(region=values.get("region"), **rented, in_transit=transit, machine=True, notes=notes)
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """What an owned machine costs by the owner's prices. A rented one is on the bill where it is rented; this one on none."""
@@ -129,6 +142,12 @@ class Host(HostType[MachineSpec, HostOutputs]):
         except CommandFailed as error:
             return (_no_root(host, error),)
         return tuple(_PROBLEMS[word] for word in found if word in _PROBLEMS)
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See swap, core dumps, pending updates, clock and SSH of the machine."""
+    del args
+    return observed(ask(ctx, prior.spec_as(MachineSpec).host, machine_questions()))
 
 
 def _notes(values: Mapping[str, Tree]) -> Iterator[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from llmdeploy.sdk import Identity, Outputs, Replace, Timeouts, Traits, Tree
+from llmdeploy.sdk import DataFlow, Identity, Outputs, Replace, Timeouts, Traits, Tree
 
 from ._connection import HostSpec
 from ._planned_type import PlannedHostType
+from ._servers import PACKAGE_SERVERS, TOOLKIT_SERVER
 
 SOCKET = "/run/docker.sock"
 
@@ -53,9 +54,11 @@ class HostContainerRuntime(PlannedHostType[ContainerRuntimeSpec, ContainerRuntim
         return {"socket": SOCKET}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Commands come over a socket of the machine, never over a network; packages are the machine's own."""
-        del values
-        return Traits(in_transit="local", exposure="host")
+        """Commands come over a socket of the machine, never over a network; packages come from the machine's own servers, and
+        the toolkit from NVIDIA's."""
+        servers = (PACKAGE_SERVERS, *((TOOLKIT_SERVER,) if values.get("toolkit") else ()))
+        flows = tuple(DataFlow(what="requests for packages", to=server) for server in servers)
+        return Traits(in_transit="local", exposure="host", data_flows=flows)
 
 
 RESOURCE = HostContainerRuntime()

@@ -10,12 +10,16 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import model_validator
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     Drift,
+    EngineProcess,
     Identity,
     Input,
     NotBuilt,
+    NotDiffed,
+    Observation,
     OperationResult,
     Outputs,
     PlannedChange,
@@ -26,13 +30,15 @@ from llmdeploy.sdk import (
     Replace,
     ReplaceWith,
     Run,
+    Software,
     Timeouts,
     Traits,
     Tree,
     has_unknown,
+    observed,
 )
 
-from . import _container, _kv_cache, _service
+from . import _container, _engine_evidence, _kv_cache, _service
 from ._connection import Connection, HostSpec, Paths
 from ._host_type import HostType, parse_facts
 from ._scripts import render
@@ -59,14 +65,16 @@ _NETWORK: Final = "if unshare --net true 2>/dev/null && command -v ip >/dev/null
 class EngineSpec(HostSpec):
     """One serving process.
 
-    key: tells the engines of one machine apart. python: interpreter of its runtime; image: container image of it; one of both.
-    process: what to run; an argv that begins with `python` gets that interpreter. weights: folder of the model. volume: the
-    folder on which its cache and home lie. user: the system user that it runs as. log_retention_days: no line of its log is kept
-    longer. gpu_indices: the machine's GPUs that it uses, and no others. head: private address of the replica's first machine,
-    which a process that names it reaches.
+    key: tells the engines of one machine apart. engine, version: which one it is, "" in a state file that is older than these
+    fields. python: interpreter of its runtime; image: container image of it; one of both. process: what to run; an argv that
+    begins with `python` gets that interpreter. weights: folder of the model. volume: the folder on which its cache and home lie.
+    user: the system user that it runs as. log_retention_days: no line of its log is kept longer. gpu_indices: the machine's GPUs
+    that it uses, and no others. head: private address of the replica's first machine, which a process that names it reaches.
     """
 
     key: Annotated[str, Replace("the process gets another name")] = "0"
+    engine: Annotated[str, NotDiffed()] = ""
+    version: Annotated[str, NotDiffed()] = ""
     python: Input[str] | None = None
     image: Input[str] | None = None
     runtime_digest: Input[str]
@@ -113,7 +121,7 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
     timeouts: ClassVar[Timeouts] = Timeouts(create_s=7200, update_s=7200, delete_s=300)
 
     def __init__(self) -> None:
-        self.operations = {"inspect": self._inspect, "logs": self._logs}
+        self.operations = {"inspect": self._inspect, "logs": self._logs, EVIDENCE: self._evidence}
 
     def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
         """Say of a new process in a container or on GPUs how it is held."""
@@ -169,15 +177,28 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
         return (*problems, *_memory_problems(available, process.memory_bytes))
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Nothing of it can be reached from outside the machine, and its log holds no prompts and no answers.
+        """Nothing of it can be reached from outside the machine, and nothing that it writes holds prompts or answers.
 
-        Parts of a replica on several machines talk to each other without encryption or a password.
+        Parts of a replica on several machines talk to each other without encryption or a password. Whether it has a network of
+        its own, from which nothing leads out, is certain for a container; elsewhere the machine decides when it is created.
         """
-        days = values.get("log_retention_days", 30)
-        if _container.spans_machines(ProcessSpec.model_validate(values["process"])):
-            note = "the machines of a replica talk to each other unencrypted: only they may reach each other's ports"
-            return Traits(in_transit="plain", exposure="private", retention_days=days, notes=(note,))
-        return Traits(in_transit="local", exposure="none", retention_days=days)
+        process = ProcessSpec.model_validate(values["process"])
+        name, version = str(values.get("engine") or ""), str(values.get("version") or "")
+        spans = _container.spans_machines(process)
+        note = "the machines of a replica talk to each other unencrypted: only they may reach each other's ports"
+        return Traits(
+            in_transit="plain" if spans else "local",
+            exposure="private" if spans else "none",
+            egress="open" if spans else "none" if values.get("image") is not None else None,
+            process=EngineProcess(engine=name, argv=process.argv, env=process.env) if name else None,
+            software=(Software(name=name, version=version),) if name and version else None,
+            privileged=False,
+            core_dumps=False,
+            private=True,
+            retention_days=values.get("log_retention_days", 30),
+            content_found=(),
+            notes=(note,) if spans else (),
+        )
 
     def _start(self, ctx: Context, spec: EngineSpec, *, stop_first: bool) -> EngineOutputs:
         if unbuilt := _unbuilt(spec):
@@ -219,6 +240,23 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
         found = {"state": state, **numbers, "network": prior.outputs.get("network")}
         return OperationResult({**found, **(_kv_cache_told(spec, facts) if state == "ready" else {})})
 
+    def _evidence(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+        """Look at the running process and at what it keeps; it is asked with planted content, and answers like to a client."""
+        del args
+        spec, paths = prior.spec_as(EngineSpec), Paths(ctx.run.slug)
+        if unbuilt := _unbuilt(spec):
+            return observed(_unseen(spec, unbuilt))
+        network: Network = "loopback" if prior.outputs.get("network") == "loopback" else "isolated"
+        place = _engine_evidence.Place(
+            engine=spec.engine,
+            service=engine_service(paths, spec, network),
+            supervisor=spec.supervisor,
+            socket=socket_of(paths, spec.key),
+            data=_data(spec),
+            work=_tmp(paths, spec.key),
+        )
+        return observed(_engine_evidence.observe(ctx, spec.host, paths, place))
+
     def _logs(self, ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
         """Tell the last `lines` lines, and with `follow` every new one until the run is stopped."""
         spec, paths = prior.spec_as(EngineSpec), Paths(ctx.run.slug)
@@ -245,6 +283,10 @@ def _kv_cache_told(spec: EngineSpec, facts: Mapping[str, str]) -> dict[str, Tree
     well, sentence = _kv_cache.judge(predicted, reported)
     told: dict[str, Tree] = {"kv_cache_tokens": reported, "predicted_kv_cache_tokens": predicted or None, "healthy": well}
     return {**told, "notes": [sentence] if sentence else []}
+
+
+def _unseen(spec: EngineSpec, reason: str) -> tuple[Observation, ...]:
+    return tuple(Observation(fact=fact, host=spec.host.address, reason=reason) for fact in _engine_evidence.FACTS)
 
 
 def _unbuilt(spec: EngineSpec) -> str:

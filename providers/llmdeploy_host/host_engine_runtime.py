@@ -15,11 +15,14 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import model_validator
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     UNKNOWN,
     Context,
+    DataFlow,
     Drift,
     Identity,
     NotBuilt,
+    OperationResult,
     Outputs,
     PlannedChange,
     Prior,
@@ -27,14 +30,18 @@ from llmdeploy.sdk import (
     ReadResult,
     Replace,
     Run,
+    Software,
     Timeouts,
     Traits,
     Tree,
+    observed,
 )
 
 from ._connection import HostSpec, Paths
+from ._evidence import Question, ask, flag, from_json
 from ._host_type import HostType
 from ._scripts import render
+from ._servers import PACKAGE_INDEX, registry_of
 from ._session import session
 
 FREE_BYTES: Final = 3 * 2**30
@@ -86,6 +93,9 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
     spec = RuntimeSpec
     outputs = RuntimeOutputs
     timeouts: ClassVar[Timeouts] = Timeouts(create_s=3600, update_s=3600, delete_s=600)
+
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _look}
 
     def predict(self, values: Mapping[str, Tree], identity: Identity) -> Mapping[str, Tree]:
         """All outputs follow from the wish."""
@@ -147,11 +157,18 @@ class HostEngineRuntime(HostType[RuntimeSpec, RuntimeOutputs]):
         return preflight_problems(session(run, spec.host).run(preflight_script(spec)), spec)
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Every package is named by its exact version; an image is pinned by its digest only, because a tag can move."""
-        return Traits(pinned=values.get("kind") != "container" or "@sha256:" in str(values.get("image")))
+        """Every package is named by its exact version; an image is pinned by its digest only, because a tag can move.
 
-
-RESOURCE = HostEngineRuntime()
+        Both come from servers that learn who asks: the registry in the image's name, or the index that the machine's pip is set
+        up to use.
+        """
+        software = (Software(name=values["engine"], version=values["version"]),)
+        if values.get("kind") != "container":
+            flow = DataFlow(what="requests for the engine's packages", to=PACKAGE_INDEX)
+            return Traits(pinned=True, software=software, data_flows=(flow,))
+        image = str(values.get("image"))
+        flow = DataFlow(what="requests for the engine's image", to=registry_of(image))
+        return Traits(pinned="@sha256:" in image, software=software, data_flows=(flow,))
 
 
 @cache
@@ -221,6 +238,30 @@ def preflight_problems(output: str, spec: RuntimeSpec) -> tuple[Problem, ...]:
     return tuple(Problem(sentence, hint) for bad, sentence, hint in found if bad)
 
 
+def packages_question(spec: RuntimeSpec) -> Question:
+    """Return the question whether exactly the pinned packages are installed, and which version of the engine."""
+    folder = outputs_of(spec).folder
+    return Question(
+        command=f"{folder}/venv/bin/python -I -m pip list --format=freeze",
+        script=render(
+            "evidence_runtime.sh.j2",
+            folder=folder,
+            engine=spec.engine,
+            pins=[f"{name}=={version}" for name, version in _packages(spec)],
+            program=render("evidence_runtime.py"),
+        ),
+        facts={"pinned": flag, "software": from_json},
+    )
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See which packages are installed, by their own records; nothing of them is run, and no server is asked."""
+    del args
+    spec = prior.spec_as(RuntimeSpec)
+    _check_built(spec)
+    return observed(ask(ctx, spec.host, (packages_question(spec),)))
+
+
 def missing_sentence(package: str, version: str) -> str:
     """Return the one sentence about a build that PyPI does not have, with pip's own setting that brings it."""
     return (
@@ -245,3 +286,6 @@ def _module(spec: RuntimeSpec) -> str:
     if not spec.engine.isidentifier():
         raise ValueError(f"{spec.engine}: not the name of a module")
     return spec.engine
+
+
+RESOURCE = HostEngineRuntime()

@@ -7,10 +7,11 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from llmdeploy.sdk import NotDiffed, Outputs, Timeouts, Traits, Tree
+from llmdeploy.sdk import DataFlow, NotDiffed, Outputs, Timeouts, Traits, Tree
 
 from ._connection import HostSpec
 from ._planned_type import PlannedHostType
+from ._servers import PACKAGE_SERVERS
 
 MINIMUM_OF_CUDA_13: Final = "580"
 """The oldest driver on which programs built for CUDA 13 run: NVIDIA's page on minor version compatibility."""
@@ -64,7 +65,7 @@ class HostGpuDriver(PlannedHostType[GpuDriverSpec, GpuDriverOutputs]):
     def traits(self, values: Mapping[str, Tree]) -> Traits:
         """Packages from the machine's own package sources, as its administrator has set them up: not a stack's artefacts."""
         del values
-        return Traits()
+        return Traits(data_flows=(DataFlow(what="requests for packages", to=PACKAGE_SERVERS),))
 
 
 RESOURCE = HostGpuDriver()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,8 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 class HardeningSpec(HostSpec):
     """allowed_ports: TCP ports that everybody may open, besides SSH's. private_ports: those for the stack's own machines,
-    whose addresses are `peers`. trusted: addresses of machines that may open any port: those that one replica spans.
+    whose addresses are `peers`. trusted: addresses of machines that may open any port: those that one replica spans. egress:
+    where the machine may open connections to: anywhere, or only to what the plan names.
     """
 
     swap_off: bool = True
@@ -27,6 +28,7 @@ class HardeningSpec(HostSpec):
     private_ports: tuple[Port, ...] = ()
     peers: tuple[Input[str], ...] = ()
     trusted: tuple[Input[str], ...] = ()
+    egress: Literal["open", "listed"] = "open"
     unattended_upgrades: bool = True
 
 
@@ -46,9 +48,13 @@ class HostHardening(PlannedHostType[HardeningSpec, HardeningOutputs]):
         return tuple(_details(spec))
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """It opens nothing by itself, and stores nothing."""
-        del values
-        return Traits()
+        """What the machine no longer does. A setting that is left alone may be as bad as it can be."""
+        return Traits(
+            swap="none" if values["swap_off"] else "plain",
+            core_dumps=not values["core_dumps_off"],
+            ssh_passwords=not values["ssh_password_off"],
+            egress=values["egress"],
+        )
 
 
 def _details(spec: HardeningSpec) -> Iterator[str]:
@@ -64,6 +70,11 @@ def _details(spec: HardeningSpec) -> Iterator[str]:
         whole = f", and everything from the {count} other machine{'s'[: count != 1]} of its replica" if count else ""
         opened = f" and {_ports(spec.allowed_ports)}" if spec.allowed_ports else ""
         yield f"firewall: lets in SSH{opened}{private}{whole}; all else from outside is dropped"
+    if spec.egress == "listed":
+        yield (
+            "firewall: lets out answers, and connections to what this plan names only: the stack's other machines, name and time "
+            "servers, servers of packages, images and model files; all else is dropped"
+        )
     if spec.unattended_upgrades:
         yield "installs security updates by itself; never the GPU driver, the kernel or the container engine"
 

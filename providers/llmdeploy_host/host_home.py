@@ -8,22 +8,27 @@ from typing import Annotated
 from pydantic import Field
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     Drift,
     Identity,
     NotOwned,
+    OperationResult,
     Outputs,
     Prior,
     Problem,
     ReadResult,
     Replace,
     Run,
+    Traits,
     Tree,
     has_unknown,
+    observed,
 )
 
 from ._connection import HostSpec, Paths
+from ._evidence import ask, private_question
 from ._host_type import HostType, parse_facts
 from ._scripts import render
 from ._session import session
@@ -58,6 +63,9 @@ class Home(HostType[HomeSpec, HomeOutputs]):
     spec = HomeSpec
     outputs = HomeOutputs
 
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _look}
+
     def create(self, ctx: Context, spec: HomeSpec) -> HomeOutputs:
         """Make folders, marker and user."""
         return self._make(ctx, spec, None)
@@ -89,6 +97,11 @@ class Home(HostType[HomeSpec, HomeOutputs]):
         paths = Paths.of(identity)
         return {} if paths is None else {"user": paths.user, "lib": paths.lib, "run": paths.run, "log": paths.log}
 
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        """Other users of the machine read nothing below it."""
+        del values
+        return Traits(private=True)
+
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print marker, user and modes."""
         del prior
@@ -113,6 +126,14 @@ class Home(HostType[HomeSpec, HomeOutputs]):
             found = _not_owned(spec, error.tail)
             return (Problem(found.message, found.hint),)
         return ()
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See whether other users can read what lies in the folders. What is mounted in them is told by what mounts it."""
+    del args
+    paths = Paths(ctx.run.slug)
+    question = private_question((paths.lib, paths.run, paths.log), (paths.user,))
+    return observed(ask(ctx, prior.spec_as(HomeSpec).host, (question,)))
 
 
 def home_script(paths: Paths, name: str, lineage: str, uid: int | None = None) -> str:

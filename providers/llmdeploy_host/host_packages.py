@@ -14,6 +14,7 @@ from pydantic import Field
 from llmdeploy.sdk import (
     CommandFailed,
     Context,
+    DataFlow,
     Drift,
     NotOwned,
     Outputs,
@@ -30,6 +31,7 @@ from llmdeploy.sdk import (
 from ._connection import Connection, HostSpec, Paths
 from ._host_type import HostType, parse_facts
 from ._scripts import render
+from ._servers import PACKAGE_SERVERS
 from ._session import session
 
 _REFUSED = 73
@@ -101,9 +103,9 @@ class Packages(HostType[PackagesSpec, PackagesOutputs]):
         return tuple(_problems(spec.host, [line.partition("\t") for line in output.splitlines()]))
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """The distribution's own packages, as the machine's administrator has set them up: not a stack's artefacts."""
+        """The distribution's own packages, from where the machine's administrator has set them up: not a stack's artefacts."""
         del values
-        return Traits()
+        return Traits(data_flows=(DataFlow(what="requests for packages", to=PACKAGE_SERVERS),))
 
 
 def packages_script(paths: Paths, packages: Sequence[str]) -> str:

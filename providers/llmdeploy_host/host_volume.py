@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Annotated, Literal
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     Drift,
@@ -35,14 +36,17 @@ from llmdeploy.sdk import (
     Traits,
     Tree,
     has_unknown,
+    observed,
 )
 
 from ._connection import Connection, HostSpec, Paths
+from ._evidence import ask, custody_of
 from ._host_type import HostType, parse_facts
 from ._s6 import PATH
 from ._scripts import render
 from ._session import session
 from ._systemd import volume_scope
+from ._volume_evidence import volume_questions
 
 CUSTODY_NAME = "volume.key"
 _MAX_KEY_BYTES = 1000
@@ -50,12 +54,14 @@ _STATUS = SimpleNamespace(wrong_key=12, no_conf=74, not_empty=75, busy=76)
 
 Encryption = Literal["gocryptfs", "luks2", "none"]
 Unlock = Literal["auto", "tpm2", "operator", "kms"]
+KeyCustody = Literal["operator-file", "reference", "kms"]
 
 
 class VolumeSpec(HostSpec):
     """home: the stack's folder. key: reference to the key, None for one that llmdeploy makes.
 
-    A key that llmdeploy makes is kept with the operator, or wrapped by `kms_key`, a key of a cloud's key service. Of LUKS2 only:
+    A key that llmdeploy makes is kept with the operator, or wrapped by `kms_key`, a key of a cloud's key service. on_destroy:
+    `keep` leaves the volume and its key where they are when it is removed; None: both are erased. Of LUKS2 only:
     device: the disk. erase: serial numbers of disks whose content may be lost. unlock: what opens it after a restart. filesystem:
     what is made on it.
     """
@@ -68,6 +74,7 @@ class VolumeSpec(HostSpec):
     erase: Annotated[tuple[str, ...], NotDiffed()] = ()
     unlock: Unlock | None = None
     filesystem: Annotated[Literal["ext4", "xfs"] | None, Replace("a file system cannot become another one")] = None
+    on_destroy: Literal["keep"] | None = None
 
 
 class VolumeOutputs(Outputs):
@@ -85,7 +92,7 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
     outputs = VolumeOutputs
 
     def __init__(self) -> None:
-        self.operations = {"inspect": self._inspect}
+        self.operations = {"inspect": self._inspect, EVIDENCE: _look}
 
     def plan(self, prior: Prior | None, values: Mapping[str, Tree]) -> PlannedChange:
         """Decide as every type does, and say what happens to a disk."""
@@ -148,14 +155,23 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         return known if has_unknown(values["home"]) else {**known, "path": f"{values['home']}/volume"}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """How it lies on disk, who holds the key, and what that protects against."""
+        """How it lies on disk, who holds the key, what that protects against, and what removing it leaves."""
         if values.get("encryption") == "none":
-            return Traits(at_rest="plain", notes=(_NOTE_PLAIN,))
+            # Removed files of a plain volume can be read from the disk until something is written over them.
+            return Traits(at_rest="plain", erased=False, private=True, notes=(_NOTE_PLAIN,))
+        custody: KeyCustody = "operator-file"
         if values.get("key") is not None:
-            return Traits(at_rest="encrypted", custody="reference")
-        if values.get("kms_key") is not None:
-            return Traits(at_rest="encrypted", custody="kms")
-        return Traits(at_rest="encrypted", custody="operator-file", notes=(_NOTE_GENERATED,))
+            custody = "reference"
+        elif values.get("kms_key") is not None:
+            custody = "kms"
+        return Traits(
+            at_rest="encrypted",
+            custody=custody,
+            secret="volume-key",  # noqa: S106 - the kind of a secret
+            erased=values.get("on_destroy") != "keep",
+            private=True,
+            notes=(_NOTE_GENERATED,) if custody == "operator-file" else (),
+        )
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print whether it is made, mounted and answers."""
@@ -201,6 +217,17 @@ class Volume(HostType[VolumeSpec, VolumeOutputs]):
         return OperationResult({"state": state.removeprefix("volume: "), "path": prior.outputs.get("path")})
 
 
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See whether what is written there is encrypted, who else can read it, and where the key lies."""
+    del args
+    spec, paths = prior.spec_as(VolumeSpec), Paths(ctx.run.slug)
+    found = ask(ctx, spec.host, volume_questions(backing_of(paths), mount_of(paths), paths.user, spec.encryption != "none"))
+    if spec.encryption == "none":
+        return observed(found)
+    return observed((*found, custody_of(ctx.run.custody.path(CUSTODY_NAME), spec.key)))
+
+
+KEEP = "leave storage.on_destroy out; `llmdeploy destroy --keep-weights` keeps the volume with all that it stands on"
 _NOT_BUILT = "LUKS2 volumes, and keys wrapped by a key service, can be planned and not made by this version"
 _INSTEAD = "use storage: {encryption: gocryptfs} with a key reference"
 _NOTE_PLAIN = "storage is NOT encrypted: whoever reads the disk reads the weights and everything the engine caches"
@@ -232,10 +259,20 @@ def probe_script(paths: Paths) -> str:
     return render("volume_probe.sh.j2", **_values(paths))
 
 
+def backing_of(paths: Paths) -> str:
+    """Return the folder of what is encrypted."""
+    return f"{paths.lib}/volume.enc"
+
+
+def mount_of(paths: Paths) -> str:
+    """Return where it is mounted, or where files lie that are not encrypted."""
+    return f"{paths.lib}/volume"
+
+
 def _values(paths: Paths) -> dict[str, object]:
     return {
-        "backing": f"{paths.lib}/volume.enc",
-        "mount": f"{paths.lib}/volume",
+        "backing": backing_of(paths),
+        "mount": mount_of(paths),
         "messages": f"{paths.run}/volume.log",
         "scope": volume_scope(paths),
         "status": _STATUS,
@@ -245,6 +282,8 @@ def _values(paths: Paths) -> dict[str, object]:
 def _check_built(spec: VolumeSpec) -> None:
     if spec.encryption == "luks2" or spec.kms_key is not None:
         raise NotBuilt(_NOT_BUILT, hint=_INSTEAD)
+    if spec.on_destroy is not None:
+        raise NotBuilt("volumes that stay when they are removed can be planned and not made by this version", hint=KEEP)
 
 
 _UNLOCK = {
@@ -267,7 +306,10 @@ def _disk_details(values: Mapping[str, Tree], *, fresh: bool) -> Iterator[str]:
         listed = f" ({', '.join(erase)})" if erase else ""
         yield f"refuses a disk that is mounted, or holds a known signature and has no serial number of storage.erase{listed}"
     yield _UNLOCK[values.get("unlock") or "auto"]
-    yield "when it is removed its key slots and header are erased: nobody can read the disk any more, also not with the key"
+    if values.get("on_destroy") == "keep":
+        yield "when it is removed the disk stays as it is, locked: whoever has the key can open it"
+    else:
+        yield "when it is removed its key slots and header are erased: nobody can read the disk any more, also not with the key"
 
 
 def _outputs(spec: VolumeSpec) -> VolumeOutputs:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     DataFlow,
@@ -33,11 +35,14 @@ from llmdeploy.sdk import (
     Traits,
     Tree,
     has_unknown,
+    observed,
 )
 
 from ._connection import HostSpec, Paths
+from ._evidence import Question, ask, flag, private_question, words
 from ._host_type import HostType, parse_facts
 from ._scripts import render
+from ._servers import HUB
 from ._session import session
 
 STATUS: Final = {"disk": 71, "volume": 72, "denied": 73, "gone": 74, "wrong": 75, "network": 76}
@@ -103,7 +108,7 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
     holds_data: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self.operations: Mapping[str, Operation] = {"verify": self._verify}
+        self.operations: Mapping[str, Operation] = {"verify": self._verify, EVIDENCE: _look}
 
     def create(self, ctx: Context, spec: WeightsSpec) -> WeightsOutputs:
         """Bring what is not there yet."""
@@ -156,19 +161,30 @@ class Weights(HostType[WeightsSpec, WeightsOutputs]):
         return known if has_unknown(values["volume"]) else known | {"path": f"{values['volume']}/weights"}
 
     def traits(self, values: Mapping[str, Tree]) -> Traits:
-        """Every file is verified by its digest; pinned is what the lock file names; files come from the servers named."""
+        """Every file is verified by its digest; pinned is what the lock file names; files come from the servers named.
+
+        Files that llmdeploy writes or copies from a folder come from nobody.
+        """
         manifest = _manifest(values)
         if manifest is None:
-            flow = DataFlow(what=_ASKS, to=_HUB)
-            return Traits(in_transit="encrypted", data_flows=(flow,), pinned=False)
+            flow = DataFlow(what=_ASKS, to=HUB)
+            return Traits(in_transit="encrypted", data_flows=(flow,), pinned=False, intact=True, private=True)
         files = manifest.files
         encrypted = all((file.url or "https:").startswith("https:") for file in files)
         transit = "local" if not any(file.url for file in files) else "encrypted" if encrypted else "plain"
         pickles = ("the weights are Python pickles, which can run code when they are loaded",)
-        notes = pickles if any(file.path.endswith(".bin") for file in files) else ()
+        formats = tuple(sorted({name for file in files if (name := format_of(file.path))}))
         servers = dict.fromkeys(urlsplit(file.url).hostname or "" for file in files if file.url)
         flows = tuple(DataFlow(what=_ASKS, to=server) for server in servers)
-        return Traits(in_transit=transit, data_flows=flows, pinned=bool(values.get("pinned")), notes=notes)
+        return Traits(
+            in_transit=transit,
+            data_flows=flows,
+            pinned=bool(values.get("pinned")),
+            formats=formats,
+            intact=True,
+            private=True,
+            notes=pickles if "pickle" in formats else (),
+        )
 
     def probe(self, paths: Paths, prior: Prior) -> str:
         """Print what differs from the receipt."""
@@ -235,6 +251,24 @@ def probe_script(spec: WeightsSpec, *, verify: bool = False) -> str:
     return render("weights_probe.sh.j2", volume=spec.volume, user=spec.user, verify=verify)
 
 
+def files_question(spec: WeightsSpec) -> Question:
+    """Return the question whether every file is exactly the manifest's, and what formats they really have."""
+    folder = shlex.quote(f"{spec.volume}/weights")
+    return Question(
+        command=f"cd {folder} && find . -type f -exec sha256sum {{}} +; head -c 9 of each",
+        script=render("evidence_weights.sh.j2", volume=spec.volume, files=spec.files.files),
+        facts={"intact": flag, "formats": words},
+    )
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See whether the files are what the last apply was told to bring, what they are made of, and who else can read them."""
+    del args
+    spec = prior.spec_as(WeightsSpec)
+    private = private_question((f"{spec.volume}/weights",), (str(spec.user),))
+    return observed(ask(ctx, spec.host, (files_question(spec), private)))
+
+
 def preflight_script(spec: WeightsSpec) -> str:
     """Return the script that looks for disk and asks for one byte of the largest file."""
     largest = max(spec.files.files, key=lambda file: file.size_bytes)
@@ -288,8 +322,17 @@ def _curl_config(run: Run, spec: WeightsSpec) -> bytes:
     return b'header = "Authorization: Bearer ' + escaped + b'"\n'
 
 
-_HUB: Final = "the model's hub"
+_FORMATS: Final = {
+    **dict.fromkeys(("bin", "pt", "pth", "ckpt", "pkl", "pickle"), "pickle"),
+    "safetensors": "safetensors",
+    "gguf": "gguf",
+}
 _ASKS: Final = "requests for the model's files"
+
+
+def format_of(path: str) -> str:
+    """Return the format of the model file `path` by its name, "" for what holds no numbers of the model."""
+    return _FORMATS.get(path.rpartition(".")[2].lower(), "")
 
 
 def _manifest(values: Mapping[str, Tree]) -> Manifest | None:

@@ -10,11 +10,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     Context,
     Drift,
     Input,
     ManagedType,
     NotBuilt,
+    OperationResult,
     Outputs,
     Prior,
     Problem,
@@ -26,8 +28,11 @@ from llmdeploy.sdk import (
     Spec,
     Traits,
     Tree,
+    observed,
     write_private,
 )
+
+from ._evidence import custody_of, private_file
 
 KEY = "ca.key"
 """Name of its key in custody."""
@@ -68,12 +73,17 @@ class TlsCa(ManagedType[TlsCaSpec, TlsCaOutputs]):
     outputs = TlsCaOutputs
     changing_outputs: ClassVar[frozenset[str]] = frozenset({"certificate_pem", "fingerprint", "not_after", "ca_file", "key_mark"})
 
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _look}
+
     def traits(self, values: Tree) -> Traits:
         """Return where its key lies, and what that protects against."""
         if values.get("kms_key") is not None:
-            return Traits(custody="kms")
+            return Traits(custody="kms", secret="ca-key")  # noqa: S106 - the kind of a secret
         return Traits(
             custody="operator-file",
+            secret="ca-key",  # noqa: S106 - the kind of a secret
+            private=True,
             notes=(
                 "the CA's key lies in a 0600 file of the operator: other users cannot read it; whoever reads this disk or is "
                 "root here can make certificates that clients of this stack trust",
@@ -136,6 +146,13 @@ class TlsCa(ManagedType[TlsCaSpec, TlsCaOutputs]):
 def ca_file(run: Run) -> Path:
     """Return where the operator's copy of the certificate lies."""
     return run.folder.absolute() / ".llmdeploy" / "ca.pem"
+
+
+def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
+    """See where the CA's key lies and who else can read it."""
+    del prior, args
+    path = ctx.run.custody.path(KEY)
+    return observed((private_file(path), custody_of(path, None)))
 
 
 def mark(run: Run, secret: bytes) -> str:

@@ -144,7 +144,8 @@ def test_the_region_is_needed_where_machines_are_rented(cli: Cli, write: Write) 
 
 
 def test_what_a_profile_wants_pinned_is_told_offline_and_not_refused(cli: Cli, write: Write) -> None:
-    write(more=f"{AWS}\ncompliance: {{profiles: [hipaa], attest: {{baa: true}}}}")
+    state = 'state: {local: {}, encryption: {passphrase: "env:STATE_KEY"}}'
+    write(more=f"{AWS}\ncompliance: {{profiles: [hipaa], attest: {{baa: true}}}}\n{state}")
     plan = document(cli)
     assert plan["errored"] is False
     assert "SUP-01" in json.dumps(plan["checks"])

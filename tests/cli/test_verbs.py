@@ -46,7 +46,7 @@ def test_init_and_its_options(cli: Cli) -> None:
     out = cli.ok("init", "new", "--name", "chat", "--region", "de", "--compliance", "gdpr,hipaa")
     assert out.endswith("Next: llmdeploy plan new\n")
     document = yaml.safe_load((cli.folder / "new" / "stack.yaml").read_text())
-    assert (document["name"], document["region"], document["compliance"]) == ("chat", "de", ["gdpr", "hipaa"])
+    assert (document["name"], document["region"], document["compliance"]) == ("chat", "de", {"profiles": ["gdpr", "hipaa"]})
     assert (cli.folder / "new" / ".gitignore").read_text() == ".llmdeploy/\n"
     answer = cli("init", "new")
     assert answer.code == 1

@@ -121,9 +121,7 @@ STACKS: Strategy = st.fixed_dictionaries(
         "hardware": st.just({"gpu": "none"}),
         "replicas": st.just(1),
         "storage": st.one_of(
-            optional(
-                encryption=st.sampled_from(["auto", "gocryptfs"]), key=REFERENCES, on_destroy=st.sampled_from(["erase", "keep"])
-            ),
+            optional(encryption=st.sampled_from(["auto", "gocryptfs"]), key=REFERENCES, on_destroy=st.just("erase")),
             st.just({"encryption": "none"}),
         ),
         "gateway": optional(

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict
 
 from llmdeploy.sdk import (
+    EVIDENCE,
     CommandFailed,
     Context,
     Drift,
@@ -44,7 +45,8 @@ from llmdeploy.sdk import (
 class Config(BaseModel):
     """names: the things; fail: those that fail; gate: a file that each thing waits for; missing: what preflight finds missing.
 
-    mute: a thing waits at the gate before it tells that it exists; tagged: it carries ownership tags.
+    mute: a thing waits at the gate before it tells that it exists; tagged: it carries ownership tags. probed: what has a probe,
+    and the traits that are planned of each.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,6 +61,7 @@ class Config(BaseModel):
     tagged: bool = False
     missing: str = ""
     note: str = ""
+    probed: Mapping[str, Mapping[str, Any]] = {}
 
 
 class ThingSpec(Spec):
@@ -167,6 +170,63 @@ def _logs(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> Operatio
     return OperationResult()
 
 
+class ProbedSpec(Spec):
+    """Something with a probe."""
+
+    name: str
+    traits: dict[str, Any]
+
+
+class ProbedOutputs(Outputs):
+    """Where what the probe will see is written down."""
+
+    path: str
+
+
+class Probed(ManagedType[ProbedSpec, ProbedOutputs]):
+    """What its file says is what its probe sees: at first all that was planned."""
+
+    name = "probed"
+    spec = ProbedSpec
+    outputs = ProbedOutputs
+
+    def __init__(self) -> None:
+        self.operations = {EVIDENCE: _evidence}
+
+    def traits(self, values: Mapping[str, Tree]) -> Traits:
+        return Traits.model_validate(values["traits"])
+
+    def create(self, ctx: Context, spec: ProbedSpec) -> ProbedOutputs:
+        path = world(ctx.run, f"{spec.name}.json")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps([{"fact": fact, "value": value} for fact, value in spec.traits.items()]))
+        return ProbedOutputs(path=str(path))
+
+    def update(self, ctx: Context, prior: Prior, spec: ProbedSpec) -> ProbedOutputs:
+        return self.create(ctx, spec)
+
+    def delete(self, ctx: Context, prior: Prior) -> None:
+        Path(prior.outputs["path"]).unlink(missing_ok=True)
+
+
+def _evidence(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
+    """Tell what the file says: observations; or how the probe fails."""
+    told: Any = json.loads(Path(prior.outputs["path"]).read_text())
+    if told == "bug":
+        raise ZeroDivisionError("a bug")
+    if told == "refused":
+        raise CommandFailed("the machine refused", status=3, tail="permission denied", hint="ask as root")
+    if told == "wait":
+        ctx.progress("waiting")
+        (ctx.run.folder / "waits").touch()
+        while not ctx.run.abort.wait(0.01):
+            pass
+        raise Interrupted("stopped")
+    if told == "nonsense":
+        return OperationResult([{"fact": 3}])
+    return OperationResult(told)
+
+
 class BadgeSpec(Spec):
     """A key."""
 
@@ -258,7 +318,7 @@ class Things:
 
     name = "things"
     Config = Config
-    types: Mapping[str, ResourceType[Any, Any]] = {"thing": Thing(), "badge": Badge(), "door": Door()}
+    types: Mapping[str, ResourceType[Any, Any]] = {"thing": Thing(), "badge": Badge(), "door": Door(), "probed": Probed()}
 
     def layout(self, request: LayoutRequest) -> Fragment:
         """Return a chain of things, the badges, and a door when there are badges."""
@@ -266,6 +326,10 @@ class Things:
         resources = [
             Resource(f"thing.{name}", "thing", self.name, self._thing(config, index), group=name, path="provider")
             for index, name in enumerate(config.names)
+        ]
+        resources += [
+            Resource(f"probed.{name}", "probed", self.name, {"name": name, "traits": dict(traits)}, path="provider")
+            for name, traits in config.probed.items()
         ]
         badges = [
             Resource(f"badge.{key.name}", "badge", self.name, {"name": key.name, "principal": key.principal}, group="stack")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from llmdeploy.blueprint import Blueprint, build
-from llmdeploy.compliance import resolve
+from llmdeploy.compliance.profiles import demanded_by
 from llmdeploy.sdk import (
+    Demand,
     Fragment,
     GatewayRequest,
     Gpu,
@@ -18,6 +19,7 @@ from llmdeploy.sdk import (
     MachineType,
     Manifest,
     Placement,
+    Policy,
     ProcessSpec,
     ServingRequest,
     Slot,
@@ -71,6 +73,12 @@ SERVING = ServingRequest(
 )
 
 
+def policy_of(profiles: tuple[str, ...]) -> Policy:
+    """What the profiles demand, without a stack file that could contradict them."""
+    demands = (Demand(name, by, "", strict=bool(by)) for name, by in demanded_by(profiles).items())
+    return Policy(profiles=tuple(sorted(profiles)), demands=tuple(demands))
+
+
 def request(config: Mapping[str, Any] | None = None, profiles: tuple[str, ...] = (), **changes: Any) -> LayoutRequest:
     """A stack of one machine in Frankfurt; `changes` are of the request."""
     placement: Placement = changes.get("placement", Placement(SMALL, 1, one_each(1)))
@@ -84,7 +92,7 @@ def request(config: Mapping[str, Any] | None = None, profiles: tuple[str, ...] =
         machines_per_replica=1,
         gpu="l40s",
         gpus_per_machine=1,
-        policy=resolve(profiles),
+        policy=policy_of(profiles),
         serving=SERVING,
         storage=StorageRequest("auto", None, None, None, "erase"),
         gateway=GatewayRequest(None, 8443, None, None, "x-session-id", 30),

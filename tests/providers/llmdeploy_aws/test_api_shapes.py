@@ -55,8 +55,6 @@ CALLS: Mapping[str, tuple[Call, ...]] = {
             _plain(
                 "image_id",
                 "instance_type",
-                "subnet_id",
-                "security_group_ids",
                 "iam_instance_profile",
                 "instance_market_options",
                 "placement",
@@ -64,7 +62,12 @@ CALLS: Mapping[str, tuple[Call, ...]] = {
                 "block_device_mappings",
                 "ebs_optimized",
                 "tags",
-            ),
+            )
+            | {
+                "subnet_id": "network_interfaces.subnet_id",
+                "security_group_ids": "network_interfaces.groups",
+                "associate_public_ip_address": "network_interfaces.associate_public_ip_address",
+            },
             {"min_count": 1, "max_count": 1, "client_token": "0" * 64},
         ),
     ),
@@ -205,7 +208,7 @@ NO_PARAMETER = {
     "aws_route_table": {"routes", "subnet_ids"},
     "aws_s3_bucket": {"bucket_prefix", "server_side_encryption", "lifecycle"},
     "aws_secret": {"principal", "max_age_days"},
-    "aws_security_group_rule": {"is_egress"},
+    "aws_security_group_rule": {"is_egress", "key_port"},
 }
 """Fields that no call takes as they are: they say so in their docstrings, or have a test of their own below."""
 

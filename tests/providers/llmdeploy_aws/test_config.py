@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llmdeploy.sdk import GatewayRequest, Placement, StackError, StorageRequest
+from llmdeploy.sdk import FallbackRequest, GatewayRequest, Placement, StackError, StorageRequest
 from llmdeploy_aws import aws
 from tests.providers.llmdeploy_aws.stacks import ALICE, SMALL, one_each, request
 from tests.support import ROOT
 
 VPC = {"id": "vpc-0123456789abcdef0", "subnets": {"euc1-az1": "subnet-0123456789abcdef0"}}
 TWO_ZONES = {**VPC, "subnets": {"euc1-az1": "subnet-0123456789abcdef0", "euc1-az2": "subnet-0123456789abcdef1"}}
+FALLING_BACK = GatewayRequest(
+    None, 8443, None, None, "", 30, fallback=FallbackRequest("https://api.example.com/v1", "m", "env:FALLBACK_KEY")
+)
 ANYBODY = {"allowed_cidrs": ["10.0.0.0/8"]}
 
 
@@ -83,6 +86,8 @@ def test_every_field_says_what_it_means() -> None:
         ({"vpc": VPC}, {}, "provider.aws.allowed_cidrs", "existing one: say who may connect"),
         ({"public": True}, {}, "provider.aws.allowed_cidrs", "public: say who may connect"),
         ({"public": True, "allowed_cidrs": ["0.0.0.0/0"]}, {}, "gateway.port", "at port 443 only, not at 8443"),
+        ({"public": True, "allowed_cidrs": ["0.0.0.0/1"]}, {}, "gateway.port", "at port 443 only, not at 8443"),
+        ({"egress": "endpoints"}, {"gateway": FALLING_BACK}, "gateway.fallback", "and no hosted fallback"),
         ({"public": True, "vpc": VPC, **ANYBODY}, {}, "provider.aws.vpc.public_subnets", "none is in the zone euc1-az1"),
         (
             {"public": True, "vpc": {**TWO_ZONES, "public_subnets": {"euc1-az1": "subnet-0123456789abcdef2"}}, **ANYBODY},

@@ -191,7 +191,9 @@ def test_profiles_that_close_the_way_out_get_endpoints_and_nothing_to_the_intern
     out = {key: rule for key, rule in rules(found).items() if rule["is_egress"]}
     assert not [key for key, rule in out.items() if rule["cidr_ipv4"]]
     assert out["node.to-s3"]["prefix_list_id"] == Ref("aws_vpc_endpoint.s3", "prefix_list_id")
-    assert all(not kind.traits(r.values).data_flows for r in found for kind in [aws.types.get(r.type)] if kind)
+    told = [kind.traits(r.values) for r in found for kind in [aws.types.get(r.type)] if kind]
+    assert {flow.to for one in told for flow in one.data_flows} == {"logs.eu-central-1.amazonaws.com"}
+    assert {one.egress for one in told} == {None, "listed"}
 
 
 @pytest.mark.parametrize("profiles", [(), ("hipaa",), ("gdpr",), ("soc2",)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
@@ -12,18 +12,15 @@ import pytest
 from llmdeploy.resource import iter_refs, resolve
 from llmdeploy_aws import aws
 from llmdeploy_aws._names import account_arns
-from llmdeploy_aws._policies import secret_policy
 from tests.providers.llmdeploy_aws.api import service_model
 from tests.providers.llmdeploy_aws.stacks import EXAMPLES, PRINCIPAL, built
+from tests.weakened import POLICY_FIELDS
 
-POLICY_FIELDS = ("policy", "policy_document", "resource_policy", "assume_role_policy_document")
 OWN_RESOURCE = {"aws_kms_key", "aws_secret"}
 """In the policy of a key or a secret a star as the resource is that very thing."""
 
 NO_API_CALL = {"s3:ListBucket", "ssm:UpdateInstanceInformation"}
 """Actions that are no API call of the same name: the first is ListObjectsV2, the second is the SSM agent's own."""
-
-OTHER = "arn:aws:iam::111122223333:role/deployer"
 
 
 def policies() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -93,29 +90,6 @@ def test_a_machine_reads_no_api_key_and_changes_nothing() -> None:
     }
     for statement in role["policy_document"]["Statement"]:
         assert statement["Action"] != "kms:Decrypt" or statement["Condition"]
-
-
-def decision(document: Mapping[str, Any], principal: str, action: str) -> str:
-    """What AWS decides about a call with nothing but this policy: an explicit deny, else an allow, else nothing."""
-    effects: set[str] = set()
-    for statement in document["Statement"]:
-        who = statement["Principal"]
-        named = who == "*" or principal in as_list(who["AWS"])
-        differs = statement.get("Condition", {}).get("StringNotEquals", {}).get("aws:PrincipalArn")
-        holds = differs is None or principal != differs
-        if named and holds and any(fnmatchcase(action, wanted) for wanted in as_list(statement["Action"])):
-            effects.add(statement["Effect"])
-    return "Deny" if "Deny" in effects else "Allow" if "Allow" in effects else "nothing"
-
-
-def test_only_its_principal_reads_a_key() -> None:
-    document = secret_policy(PRINCIPAL)
-    read = "secretsmanager:GetSecretValue"
-    assert decision(document, PRINCIPAL, read) == "Allow"
-    assert decision(document, OTHER, read) == "Deny"
-    assert decision(document, PRINCIPAL, "secretsmanager:PutSecretValue") == "nothing"
-    weaker = {**document, "Statement": document["Statement"][:1]}
-    assert decision(weaker, OTHER, read) == "nothing", "then the account's own policies decide, which is not enough"
 
 
 def test_the_key_lets_logs_and_principals_in_only_through_their_services() -> None:

@@ -83,14 +83,15 @@ class Seen:
 class Engine:
     """An engine whose answers the request chooses: `{"script": {...}}` in its body.
 
-    script: pieces (list of byte strings as text, written one by one), type (content type), hold (wait for `release` after the
-    first piece), silent (never answer).
+    script: pieces (list of byte strings as text, written one by one), type (content type), status, headers (more of them), hold
+    (wait for `release` after the first piece), silent (never answer).
     """
 
     path: Path
     name: str = "r1"
     seen: list[Seen] = field(default_factory=list[Seen])
     healthy: bool = True
+    early: bytes = b""
     left_early: int = 0
     _writers: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
 
@@ -147,14 +148,19 @@ class Engine:
             writer.write(b"HTTP/1.1 %d x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % (200 if self.healthy else 503))
             return
         seen = Seen(head, b"")
+        if self.early:
+            writer.write(self.early)
+            await writer.drain()
+            return
         seen.body = await _body(reader, seen.headers)
         self.seen.append(seen)
         script = self._script(seen)
         if script.get("silent"):
             await reader.readexactly(1)
+        more = "".join(f"{name}: {value}\r\n" for name, value in script["headers"].items())
         writer.write(
-            f"HTTP/1.1 200 OK\r\nserver: uvicorn\r\nx-engine: {self.name}\r\ncontent-type: {script['type']}\r\n"
-            "connection: close\r\ntransfer-encoding: chunked\r\n\r\n".encode()
+            f"HTTP/1.1 {script['status']} x\r\nserver: uvicorn\r\nx-engine: {self.name}\r\ncontent-type: {script['type']}\r\n"
+            f"{more}connection: close\r\ntransfer-encoding: chunked\r\n\r\n".encode()
         )
         for number, piece in enumerate(script["pieces"]):
             data = piece.encode("latin-1")
@@ -180,7 +186,8 @@ class Engine:
             script = json.loads(seen.body)["script"]
         except (ValueError, KeyError, TypeError):
             script = {}
-        return {"type": "application/json", "pieces": ['{"object":"list","data":[]}']} | script
+        usual: dict[str, Any] = {"pieces": ['{"object":"list","data":[]}'], "status": 200, "headers": {}}
+        return {"type": "application/json", **usual, **script}
 
 
 async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:

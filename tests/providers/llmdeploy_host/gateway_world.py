@@ -18,13 +18,14 @@ from typing import Any
 from llmdeploy.sdk import Context, Identity, Prior, ReadRequest, Run
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._gateway_files import gateway_archive, gateway_config, gateway_files
+from llmdeploy_host._gateway_scripts import gateway_script
 from llmdeploy_host._host_type import locked, refresh_hosts
 from llmdeploy_host.api_key import RESOURCE as API_KEY
 from llmdeploy_host.api_key import ApiKeyOutputs, ApiKeySpec
 from llmdeploy_host.certificate import RESOURCE as CERTIFICATE
 from llmdeploy_host.certificate import CertificateSpec, read_key
 from llmdeploy_host.host_gateway import RESOURCE as GATEWAY
-from llmdeploy_host.host_gateway import GatewayKey, HostGatewayOutputs, HostGatewaySpec, gateway_script
+from llmdeploy_host.host_gateway import GatewayKey, HostGatewayOutputs, HostGatewaySpec
 from llmdeploy_host.host_home import RESOURCE as HOME
 from llmdeploy_host.host_home import HomeSpec
 from llmdeploy_host.host_supervisor import RESOURCE as SUPERVISOR

@@ -31,6 +31,7 @@ from llmdeploy_host._gateway_config import (
     runtime_sync_commands,
     server_state_command,
 )
+from llmdeploy_host._gateway_spec import LOG_FIELDS
 from tests.support import ROOT
 
 GOLDEN = ROOT / "tests" / "golden" / "gateway"
@@ -65,6 +66,7 @@ CASES = {
         limits=Limits(body_bytes=1024 * 1024, drain_timeout_s=60),
     ),
     "haproxy-3.2-without-accounting": config(haproxy_version=(3, 2, 1), token_accounting=False),
+    "generic-errors": config(generic_errors=True),
 }
 
 
@@ -91,6 +93,19 @@ def test_rules_that_hold_for_every_configuration(name: str) -> None:
 def test_http2_only_where_a_refusal_is_not_lost() -> None:
     assert "alpn http/1.1\n" in render_config(config(haproxy_version=(3, 1, 9)))
     assert "alpn h2,http/1.1\n" in render_config(config(haproxy_version=(3, 2)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_fields_of_a_log_line_are_those_that_the_plan_tells(name: str) -> None:
+    for directive in ("log-format", "error-log-format"):
+        (line,) = re.findall(rf"^  {directive} '(.*)'$", render_config(CASES[name]), re.MULTILINE)
+        assert tuple(re.findall(r'"([a-z_]+)":', line)) == LOG_FIELDS
+
+
+def test_generic_errors_are_asked_for() -> None:
+    without, asked = render_config(CASES["one-replica"]), render_config(config(generic_errors=True))
+    assert "http-response return" not in without
+    assert asked.count("http-response return") == 18
 
 
 def test_token_accounting_decides_about_lua() -> None:

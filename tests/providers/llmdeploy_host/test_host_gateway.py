@@ -10,23 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from llmdeploy.sdk import UNKNOWN, Identity, Prior, Ref
-from llmdeploy_host import host_gateway
+from llmdeploy.sdk import UNKNOWN, DataFlow, Identity, NotBuilt, Prior, Ref
+from llmdeploy_host import _gateway_scripts
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._gateway_config import parse_keys_map
 from llmdeploy_host._gateway_files import gateway_archive, gateway_config, gateway_files
+from llmdeploy_host._gateway_spec import FILES as FILE_NAMES
+from llmdeploy_host._gateway_spec import LOG_FIELDS, HostedFallback
 from llmdeploy_host._host_type import locked
 from llmdeploy_host.api_key import Credential
 from llmdeploy_host.host_gateway import RESOURCE, GatewayKey, HostGatewayOutputs, HostGatewaySpec
 
 from ...support import require_tool
-from .keys_lab import LINEAGE, prior_of
+from .keys_lab import LINEAGE, context, prior_of, run_in
 
 ADDRESS = "host_gateway.local"
 IDENTITY = Identity("support-chat", LINEAGE)
 PATHS = Paths("support-chat-1a2b3c4d")
-FILES = {name: name[0] * 64 for name in host_gateway.FILES}
+FILES = {name: name[0] * 64 for name in FILE_NAMES}
 OUTPUTS = HostGatewayOutputs(port=8443, service="gateway", log=f"{PATHS.log}/gateway/current", files=FILES)
 WHOLE = {
     **FILES,
@@ -119,6 +122,56 @@ def test_references_stay_in_the_spec() -> None:
 def test_traits_tell_who_reaches_it(address: str, exposure: str) -> None:
     traits = RESOURCE.traits(spec(address=address, log_retention_days=7).tree())
     assert (traits.exposure, traits.in_transit, traits.retention_days) == (exposure, "encrypted", 7)
+    assert RESOURCE.traits(spec(address=address, behind="aws_lb.front").tree()).exposure == "private"
+
+
+def test_traits_tell_what_it_guards_and_keeps() -> None:
+    traits = RESOURCE.traits(spec().tree())
+    assert (traits.tls_min, traits.authenticated, traits.stored_keys, traits.private) == ("1.2", True, "hashes", True)
+    assert (traits.log_fields, traits.content_found, traits.data_flows) == (LOG_FIELDS, (), ())
+    assert traits.guards == ("no-query", "own-request-ids")
+    assert RESOURCE.traits(spec(generic_errors=True).tree()).guards == ("generic-errors", "no-query", "own-request-ids")
+
+
+def test_generic_errors_are_a_reload_and_an_older_state_has_none() -> None:
+    assert planned(spec(generic_errors=True))[0] == "update"
+    older = prior_of(ADDRESS, spec(), OUTPUTS)
+    kept = {name: value for name, value in older.spec.items() if name not in ("generic_errors", "fallback")}
+    assert planned(spec(), Prior(ADDRESS, ADDRESS, kept, older.outputs))[0] == "no-op"
+
+
+FALLBACK = HostedFallback(base_url="https://API.example.com:8443/v1", model="big", api_key="env:HOSTED_KEY")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "who"),
+    [(True, "for the keys that allow it (a)"), (False, "for no key: none of them sets allow_fallback")],
+)
+def test_a_fallback_is_planned_and_its_prompts_leave(allowed: bool, who: str) -> None:
+    keys = (spec().keys[0].model_copy(update={"allow_fallback": allowed}),)
+    values = spec(fallback=FALLBACK, keys=keys).tree()
+    assert RESOURCE.plan(None, values).details == (
+        f"sends requests that no replica can take to api.example.com (model big), {who}",
+    )
+    assert RESOURCE.traits(values).data_flows == (
+        DataFlow(what="prompts that no replica can take", to="api.example.com", carries="prompts"),
+    )
+
+
+def test_a_fallback_is_not_made(tmp_path: Path) -> None:
+    wished = spec(fallback=FALLBACK)
+    (problem,) = RESOURCE.preflight(run_in(tmp_path), wished.tree(), None)
+    assert problem.sentence == "a hosted fallback can be planned and not made by this version"
+    with pytest.raises(NotBuilt, match="a hosted fallback can be planned"):
+        RESOURCE.create(context(run_in(tmp_path), ADDRESS), wished)
+
+
+@pytest.mark.parametrize(
+    "base_url", ["api.example.com/v1", "ftp://example.com", "https://", "https://u:p@example.com", "https://e/?q"]
+)
+def test_a_fallback_needs_the_address_of_a_host(base_url: str) -> None:
+    with pytest.raises(ValidationError):
+        HostedFallback(base_url=base_url, model="big", api_key="env:HOSTED_KEY")
 
 
 # --- what it renders --------------------------------------------------------------------------------------------------------
@@ -156,13 +209,13 @@ def test_no_header_for_stickiness_is_a_header_that_nobody_sends() -> None:
 def scripts(kind: str) -> dict[str, str]:
     wished = spec(supervisor=kind)
     return {
-        "bring": locked(PATHS, ADDRESS, host_gateway.gateway_script(PATHS, wished)),
-        "remove": locked(PATHS, ADDRESS, host_gateway.remove_script(PATHS, kind)),
-        "probe": host_gateway.probe_script(PATHS, wished),
-        "ask": host_gateway.ask_script(PATHS),
-        "pre_start": host_gateway.gateway_service(PATHS, wished).pre_start,
-        "port": host_gateway.port_script(PATHS, 8443),
-        "port of a new stack": host_gateway.port_script(None, 80),
+        "bring": locked(PATHS, ADDRESS, _gateway_scripts.gateway_script(PATHS, wished)),
+        "remove": locked(PATHS, ADDRESS, _gateway_scripts.remove_script(PATHS, kind)),
+        "probe": _gateway_scripts.probe_script(PATHS, wished),
+        "ask": _gateway_scripts.ask_script(PATHS),
+        "pre_start": _gateway_scripts.gateway_service(PATHS, wished).pre_start,
+        "port": _gateway_scripts.port_script(PATHS, 8443),
+        "port of a new stack": _gateway_scripts.port_script(None, 80),
     }
 
 
@@ -182,7 +235,7 @@ def test_files_travel_by_standard_input_only() -> None:
     files = gateway_files(config, wished, b"PRIVATE CANARY\n")
     archive = gateway_archive(config, files)
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        assert {member.name: member.mode for member in tar} == dict.fromkeys((*host_gateway.FILES, "commands"), 0o600)
+        assert {member.name: member.mode for member in tar} == dict.fromkeys((*FILE_NAMES, "commands"), 0o600)
         commands = tar.extractfile("commands")
         assert commands is not None
         assert b"CANARY" not in commands.read()
@@ -227,6 +280,4 @@ def test_a_creation_that_goes_on_has_no_drift() -> None:
 
 
 def test_a_machine_that_is_not_known_yet_has_no_preflight() -> None:
-    from .keys_lab import run_in
-
     assert RESOURCE.preflight(run_in(Path("/nonexistent")), spec().tree() | {"host": UNKNOWN}, None) == ()

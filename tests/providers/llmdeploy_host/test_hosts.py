@@ -10,10 +10,22 @@ import pytest
 
 from llmdeploy.blueprint import Blueprint, build
 from llmdeploy.change import Change
+from llmdeploy.compliance.profiles import demanded_by
 from llmdeploy.errors import LlmdeployError, StackError
 from llmdeploy.reconcile.diff import diff
 from llmdeploy.resource import UNKNOWN, Ref
-from llmdeploy.sdk import HasInventory, Identity, LayoutRequest, MachineType, Manifest, PlansOnly, StorageRequest, WeightFile
+from llmdeploy.sdk import (
+    Demand,
+    HasInventory,
+    Identity,
+    LayoutRequest,
+    MachineType,
+    Manifest,
+    PlansOnly,
+    Policy,
+    StorageRequest,
+    WeightFile,
+)
 from llmdeploy.state.model import State
 from llmdeploy_host import hosts
 from tests.providers.llmdeploy_host.hosts_lab import DISK, GPUS, L40S, RACK, TLS, config, request
@@ -190,15 +202,41 @@ def test_everything_stands_in_the_region_of_the_stack() -> None:
     assert {change.traits.region for address, change in _changes(request()).items() if address.startswith("host.")} == {"de"}
 
 
-def test_in_a_closed_network_nothing_flows_to_anybody() -> None:
+def test_in_a_closed_network_only_servers_that_the_operator_names_are_asked() -> None:
     wanted = request()
     files = (WeightFile(path="model.safetensors", size_bytes=4, sha256="0" * 64),)
     folder = Manifest(kind="folder", location="/srv/models/chat-70b", revision="1", files=files)
-    image = "registry.vault.internal/vllm@sha256:" + "a" * 64
+    image = "registry.vault.internal:5000/vllm@sha256:" + "a" * 64
     changes = _changes(replace(wanted, serving=replace(wanted.serving, manifest=folder, pinned=True, image=image)))
-    assert not [flow for change in changes.values() for flow in change.traits.data_flows]
+    flows = {(address.split(".")[0], flow.to) for address, change in changes.items() for flow in change.traits.data_flows}
+    assert flows == {
+        ("host_container_runtime", "nvidia.github.io"),
+        ("host_container_runtime", "the machine's package servers"),
+        ("host_engine_runtime", "registry.vault.internal"),
+        ("host_gpu_driver", "the machine's package servers"),
+        ("host_packages", "the machine's package servers"),
+    }
+    assert {flow.carries for change in changes.values() for flow in change.traits.data_flows} == {"requests"}
     assert {change.traits.pinned for change in changes.values()} == {True, None}
     assert changes["host_weights.gpu1"].traits.in_transit == "local"
+
+
+@pytest.mark.parametrize(
+    ("profiles", "egress"), [((), "open"), (("soc2",), "open"), (("airgapped",), "listed"), (("pci-dss",), "listed")]
+)
+def test_a_profile_that_wants_it_closes_the_way_out(profiles: tuple[str, ...], egress: str) -> None:
+    demands = tuple(Demand(control, names, "", strict=bool(names)) for control, names in demanded_by(profiles).items())
+    change = _changes(replace(request(), policy=Policy(profiles=profiles, demands=demands)))["host_hardening.gpu1"]
+    assert change.traits.egress == egress
+    assert any("connections to what this plan names only" in line for line in change.details) is (egress == "listed")
+
+
+@pytest.mark.parametrize(("wish", "erased"), [("erase", True), ("keep", False)])
+def test_what_is_kept_when_the_stack_goes_is_told(wish: str, erased: bool) -> None:
+    wanted = request()
+    volume = _changes(replace(wanted, storage=replace(wanted.storage, on_destroy=wish)))["host_volume.gpu1"]
+    assert volume.traits.erased is erased
+    assert any("key slots and header are erased" in line for line in volume.details) is erased
 
 
 def test_a_plan_of_them_is_the_same_every_time() -> None:

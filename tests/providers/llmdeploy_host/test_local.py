@@ -18,6 +18,7 @@ from llmdeploy.sdk import (
     Manifest,
     NotBuilt,
     Policy,
+    Prior,
     ProcessSpec,
     Ref,
     ServingRequest,
@@ -67,12 +68,24 @@ def test_layout_is_one_machine() -> None:
         ({"machines_per_replica": 2}, "needs 2 for each replica"),
         ({"gpu": "l40s"}, "CPU only so far, not on l40s"),
         ({"storage": replace(STORAGE, encryption="luks2")}, "luks2 is not built"),
+        ({"storage": replace(STORAGE, on_destroy="keep")}, r"storage\.on_destroy: keep is not built"),
         ({"storage": replace(STORAGE, device="/dev/vdb")}, r"storage\.device is not built"),
     ],
 )
 def test_what_is_not_built_is_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(NotBuilt, match=sentence):
         local.layout(_request(**changes))
+
+
+@pytest.mark.parametrize("region", [None, "DE"])
+def test_the_machine_stands_where_the_stack_file_says_and_a_move_is_no_change(region: str | None) -> None:
+    (host,) = local.layout(_request(region=region)).resources
+    kind = local.types["host"]
+    values = kind.spec.model_validate(dict(host.values)).tree()
+    assert kind.traits(values).region == region
+    assert kind.traits(values).machine
+    before = {name: value for name, value in values.items() if name != "region"}
+    assert kind.plan(Prior("host.local", "id", before, {}), values).action == "no-op"
 
 
 @pytest.mark.parametrize("gpu", [None, "auto", "cpu"])

@@ -27,6 +27,7 @@ from llmdeploy.sdk import (
     ResourceType,
     Run,
     Slot,
+    Software,
     Tariff,
     WeightFile,
 )
@@ -80,11 +81,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "host_container_runtime.cpu": {},
     "host_container_runtime.gpu": {"toolkit": "nvidia-container-toolkit"},
     "host_hardening.public": {"allowed_ports": [443], "private_ports": [8444, 29500]},
+    "host_hardening.closed": {"allowed_ports": [443], "egress": "listed"},
     "host_hardening.nothing": dict.fromkeys(
         ("swap_off", "core_dumps_off", "ssh_password_off", "unattended_upgrades"), False
     ),
     "host_volume.disk": LUKS,
     "host_volume.tpm": {**LUKS, "unlock": "tpm2", "erase": ["S4EVNX0R", "S4EVNX0S"], "filesystem": "xfs"},
+    "host_volume.kept": {**LUKS, "on_destroy": "keep"},
     "host_volume.operator": {**LUKS, "unlock": "operator"},
     "host_volume.kms": {**LUKS, "key": None, "kms_key": "arn:aws:kms:eu-central-1:1:key/k", "device": UNKNOWN, "unlock": "kms"},
     "host_engine_runtime.tag": IMAGE,
@@ -172,6 +175,95 @@ def test_weights_that_nobody_knows_yet_can_be_planned() -> None:
     traits = kind.traits(values)
     assert (traits.pinned, traits.in_transit) == (False, "encrypted")
     assert [flow.what for flow in traits.data_flows] == ["requests for the model's files"]
+
+
+PLAIN = {**LUKS, "encryption": "none", "device": None, "key": None}
+MINE = {**LUKS, "encryption": "gocryptfs", "device": None, "key": None}
+SETTINGS = ("swap_off", "core_dumps_off", "ssh_password_off")
+KEY = {"name": "app", "principal": "team", "requests_per_minute": 1, "concurrency": 1, "max_age_days": 90}
+CERTIFICATE = {"ca": "PEM", "names": ["a"], "cert_ref": None, "key_ref": None}
+VENV = {**IMAGE, "kind": "venv", "image": None, "requirements": "vllm==0.32.0"}
+VLLM = (Software(name="vllm", version="0.32.0"),)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("host", {"region": "DE"}, {"region": "DE", "machine": True, "in_transit": "encrypted"}),
+        ("host_home", {"name": "demo"}, {"private": True}),
+        ("host_hardening", {}, {"swap": "none", "core_dumps": False, "ssh_passwords": False, "egress": "open"}),
+        ("host_hardening", dict.fromkeys(SETTINGS, False), {"swap": "plain", "core_dumps": True, "ssh_passwords": True}),
+        ("host_hardening", {"egress": "listed"}, {"egress": "listed"}),
+        ("host_volume", LUKS, {"at_rest": "encrypted", "custody": "reference", "secret": "volume-key", "erased": True}),
+        ("host_volume", {**LUKS, "on_destroy": "keep"}, {"at_rest": "encrypted", "erased": False}),
+        ("host_volume", MINE, {"custody": "operator-file", "secret": "volume-key", "erased": True, "private": True}),
+        ("host_volume", PLAIN, {"at_rest": "plain", "custody": "none", "secret": "", "erased": False, "private": True}),
+        ("host_weights", WEIGHTS, {"pinned": False, "formats": None, "intact": True, "private": True}),
+        ("host_engine_runtime", IMAGE, {"pinned": False, "software": VLLM}),
+        ("host_engine_runtime", VENV, {"pinned": True, "software": VLLM}),
+        ("api_key", KEY, {"secret": "api-key", "principal": "team", "max_age_days": 90, "custody": "operator-file"}),
+        ("tls_ca", NAMES, {"secret": "ca-key", "custody": "operator-file", "private": True}),
+        ("tls_ca", {**NAMES, "kms_key": "k"}, {"secret": "ca-key", "custody": "kms", "private": None}),
+        ("certificate", CERTIFICATE, {"secret": "tls-key", "custody": "operator-file", "private": True}),
+        (
+            "certificate",
+            {**CERTIFICATE, "ca": None, "cert_ref": "file:c", "key_ref": "file:k"},
+            {"custody": "reference", "private": None},
+        ),
+    ],
+)
+def test_traits_follow_from_the_values(name: str, values: dict[str, Any], expected: dict[str, Any]) -> None:
+    kind = hosts.types[name]
+    given = values if "host" not in kind.spec.model_fields else {"host": SSH, **values}
+    traits = kind.traits(kind.spec.model_validate(given).tree())
+    assert {fact: getattr(traits, fact) for fact in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "servers"),
+    [
+        ("host_packages", {"packages": ["curl"]}, ["the machine's package servers"]),
+        ("host_gpu_driver", {}, ["the machine's package servers"]),
+        ("host_container_runtime", {}, ["the machine's package servers"]),
+        (
+            "host_container_runtime",
+            {"toolkit": "nvidia-container-toolkit"},
+            ["the machine's package servers", "nvidia.github.io"],
+        ),
+        ("host_engine_runtime", VENV, ["the machine's package index"]),
+        ("host_engine_runtime", IMAGE, ["registry-1.docker.io"]),
+        ("host_engine_runtime", {**IMAGE, "image": "vllm@sha256:" + "a" * 64}, ["registry-1.docker.io"]),
+        ("host_engine_runtime", {**IMAGE, "image": "registry.example:5000/a/vllm:1"}, ["registry.example"]),
+        ("host_engine_runtime", {**IMAGE, "image": "localhost/vllm:1"}, ["localhost"]),
+        ("host_weights", WEIGHTS, ["the model's hub"]),
+    ],
+)
+def test_who_is_asked_for_what_a_machine_needs_is_told(name: str, values: dict[str, Any], servers: list[str]) -> None:
+    kind = hosts.types[name]
+    flows = kind.traits(kind.spec.model_validate({"host": SSH, **values}).tree()).data_flows
+    assert [flow.to for flow in flows] == servers
+    assert {flow.carries for flow in flows} == {"requests"}
+
+
+@pytest.mark.parametrize(
+    ("names", "formats"),
+    [
+        (("model.safetensors", "config.json", "tokenizer.model"), ("safetensors",)),
+        (("model.GGUF",), ("gguf",)),
+        (("pytorch_model.bin", "sub/a.safetensors", "training_args.bin"), ("pickle", "safetensors")),
+        (("a.pt",), ("pickle",)),
+        (("a.pth",), ("pickle",)),
+        (("a.ckpt",), ("pickle",)),
+        (("a.pkl",), ("pickle",)),
+        (("config.json",), ()),
+    ],
+)
+def test_formats_of_weights_are_told_by_their_names(names: tuple[str, ...], formats: tuple[str, ...]) -> None:
+    files = tuple(WeightFile(path=name, size_bytes=1, sha256="0" * 64) for name in names)
+    manifest = Manifest(kind="folder", location="/srv/models", revision="1", files=files)
+    traits = host_weights.RESOURCE.traits({**WEIGHTS, "manifest": manifest.model_dump(mode="json")})
+    assert (traits.formats, traits.data_flows) == (formats, ())
+    assert bool(traits.notes) is ("pickle" in formats)
 
 
 def test_weights_tell_each_server_that_they_come_from_once() -> None:

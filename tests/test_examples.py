@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import chdir
 from datetime import date
 from pathlib import Path
 
@@ -27,10 +28,11 @@ TODAY = date(2026, 11, 30)
 def plan_of(folder: Path, fresh: Path) -> Lines:
     """Return the plan of an example before anything was applied."""
     (fresh / "stack.yaml").write_text((folder / "stack.yaml").read_text())
-    session = open_session(fresh)
-    desired = desire(session.inputs, session.registry, "off", today=TODAY)
-    with planning(session, desired, Wish(offline=True)) as (plan, _):
-        return list(plan_lines(plan))
+    with chdir(fresh):  # findings name the stack file as a user in its folder sees it
+        session = open_session(Path("."))
+        desired = desire(session.inputs, session.registry, "off", today=TODAY)
+        with planning(session, desired, Wish(offline=True)) as (plan, _):
+            return list(plan_lines(plan))
 
 
 def check(path: Path, content: str) -> None:

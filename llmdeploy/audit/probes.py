@@ -93,14 +93,8 @@ def _asked(action: Operation, entry: Entry, seen: Seen, run: Run, progress: Call
 
 def _deposed(entry: Entry, types: Mapping[str, ResourceType[Any, Any]]) -> list[Probed]:
     """Return the objects that were replaced and are not gone yet: no probe looks at them, and they may hold data."""
-    kind = types[entry.type]
+    kind, reason = types[entry.type], "it was replaced and is not gone yet; nobody looked at it"
     return [
-        Probed(
-            Seen(
-                f"{entry.address} ({old.id or 'without an id'})", kind.traits(old.spec), reason="it was replaced and is not gone"
-            ),
-            now(),
-            asked=False,
-        )
+        Probed(Seen(f"{entry.address} ({old.id or 'without an id'})", kind.traits(old.spec), reason=reason), now(), asked=False)
         for old in entry.deposed
     ]

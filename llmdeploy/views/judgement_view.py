@@ -16,7 +16,7 @@ _COUNTED = (
     ("stated", "stated by you"),
     ("after_apply", "proved by `llmdeploy audit` after apply"),
     ("not_judged", "not judged here"),
-    ("not_applicable", "do not apply"),
+    ("not_applicable", "not applicable"),
 )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
+from .guarded import Guarded
 from .laptop import Laptop, start_laptop
 
 
@@ -23,3 +24,12 @@ def shared_laptop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Laptop]
     started = start_laptop(tmp_path_factory.mktemp("machine"))
     yield started
     started.machine.stop()
+
+
+@pytest.fixture(scope="session")
+def guarded(shared_laptop: Laptop) -> Guarded:
+    """A stack under a profile on that machine, applied by the command line."""
+    stack = Guarded(shared_laptop)
+    stack.write()
+    stack.cli("apply --yes")
+    return stack

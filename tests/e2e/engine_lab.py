@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,19 @@ class Machine:
                 return answer.status, answer.read().decode()
 
     def processes(self) -> list[int]:
-        """Return what runs as the stack's user. A zombie runs no more: some first processes take their time to bury orphans."""
+        """Return what runs as the stack's user on this very machine, not on a copy of it that has the same numbers.
+
+        A zombie runs no more: some first processes take their time to bury orphans.
+        """
         listed = subprocess.run(["ps", "-u", self.paths.user, "-o", "stat=,pid="], capture_output=True, text=True, check=False)
         rows = [line.split() for line in listed.stdout.splitlines()]
-        return [int(pid) for stat, pid in rows if not stat.startswith("Z")]
+        return [int(pid) for stat, pid in rows if not stat.startswith("Z") and _is_here(pid)]
+
+
+def _is_here(pid: str) -> bool:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/ns/pid") == os.readlink("/proc/self/ns/pid")
+    return False
 
 
 def rendered(served_name: str, *, context: int, concurrency: int) -> ProcessSpec:

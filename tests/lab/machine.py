@@ -92,6 +92,12 @@ class Machine:
             assert self._unshare.stdout is not None
             self._unshare.stdout.close()
 
+    @property
+    def upper(self) -> Path:
+        """Where everything that was written outside its mounts lies, as seen from outside."""
+        assert self._unshare is not None
+        return Path(f"/proc/{self._unshare.pid}/root{self._base}/upper")
+
     def command(self, script: str, environ: Mapping[str, str] | None = None, cwd: str = "/root") -> list[str]:
         """Return the argument list that runs `script` in the machine, with a bare environment."""
         given = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", **(environ or {})}

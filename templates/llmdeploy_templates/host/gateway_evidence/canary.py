@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .model import Fact, Unclear, Wanted, unclear
-from .records import Files, Log
+from .records import Journal, Log
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 PLACES = ("query", "path", "header", "request id", "authorization", "body", "method")
@@ -55,23 +55,30 @@ def forms(mark: str) -> dict[str, bytes]:
 
 def scan(files: Sequence[Path], planted: Planted) -> dict[Path, list[str]]:
     """Return the files that hold a marker, each with where it was sent and in which form it was found."""
-    needles = list(planted.needles())
     found: dict[Path, list[str]] = {}
     for path in files:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             continue
-        if hits := [f"{place}, {form}" for place, form, needle in needles if needle in data]:
+        if hits := hits_in(data, planted):
             found[path] = hits
     return found
 
 
+def hits_in(data: bytes, planted: Planted) -> list[str]:
+    """Return which markers are in `data`: where each was sent, and its form."""
+    return [f"{place}, {form}" for place, form, needle in planted.needles() if needle in data]
+
+
 def changed_files(roots: Sequence[str], since: float) -> list[Path]:
-    """Return every regular file below `roots` that was written to since then; links are not followed."""
+    """Return every regular file below `roots` that was written to since then; links are not followed.
+
+    Raises OSError for a folder that cannot be read.
+    """
     found: list[Path] = []
     for root in roots:
-        for folder, _, names in os.walk(root):
+        for folder, _, names in os.walk(root, onerror=_unless_gone):
             for name in names:
                 path = Path(folder, name)
                 try:
@@ -84,10 +91,15 @@ def changed_files(roots: Sequence[str], since: float) -> list[Path]:
     return sorted(found)
 
 
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
 def content(wanted: Wanted, log: Log, planted: Planted) -> Fact:
     """Tell in which files of the stack the planted content is. A file with it is planted as well, and must be found."""
     roots = [wanted.folder, wanted.run, wanted.logs]
-    command = f"grep -rlaF MARKER {' '.join(roots)} {'' if isinstance(log, Files) else log.place}".rstrip()
+    command = f"grep -rlaF MARKER {' '.join(roots)} {log.place if isinstance(log, Journal) else ''}".rstrip()
     try:
         with tempfile.TemporaryDirectory(prefix="evidence-", dir=wanted.run) as folder:
             control = Path(folder, "planted")
@@ -97,18 +109,20 @@ def content(wanted: Wanted, log: Log, planted: Planted) -> Fact:
             expected = len(list(planted.needles()))
             if len(found.pop(control, [])) != expected:
                 return unclear("content_found", "the scan does not find planted content", command)
-        if not isinstance(log, Files):
-            found |= _in_journal(log, planted)
+        if isinstance(log, Journal):
+            found |= _in_journals(log, planted)
     except (OSError, Unclear) as error:
         return unclear("content_found", f"not everything could be looked at: {error}", command)
     value = sorted(f"{path} ({hit})" for path, hits in found.items() for hit in hits)
     seen = (
-        f"{len(files) - 1} files changed since it was sent; all {expected} forms were found in a file that was planted with them"
+        f"{len(files) - 1} files changed since it was sent; all {expected} forms were found in a file with them, as they must be"
     )
     return Fact("content_found", value, command, "\n".join([seen, *(f"found: {one}" for one in value)]))
 
 
-def _in_journal(log: Log, planted: Planted) -> dict[Path, list[str]]:
-    data = b"\n".join(log.new_lines())
-    hits = [f"{place}, {form}" for place, form, needle in planted.needles() if needle in data]
-    return {Path(log.place): hits} if hits else {}
+def _in_journals(log: Journal, planted: Planted) -> dict[Path, list[str]]:
+    """Search what journals give out: their files are compressed."""
+    found = {Path(place): hits_in(data, planted) for place, data in log.of_the_stack()}
+    if log.place.partition("*")[2] not in {f".{path.name.partition('.')[2]}" for path in found}:
+        raise Unclear(f"there is no journal in {log.place}")
+    return {path: hits for path, hits in found.items() if hits}

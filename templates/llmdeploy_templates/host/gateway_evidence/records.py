@@ -127,6 +127,14 @@ class Journal(Log):
         """See Log."""
         yield f"journal {self._namespace}", self._run("--output=cat")
 
+    def of_the_stack(self) -> Iterator[tuple[str, bytes]]:
+        """Return what was written since looking began, in each journal of the stack's services, by the journal's folder."""
+        stem = self._namespace.rpartition("-")[0]
+        folders = [path for root in ("/var/log/journal", "/run/log/journal") for path in Path(root).glob(f"*.{stem}-*")]
+        for folder in sorted(folders):
+            namespace = folder.name.partition(".")[2]
+            yield str(folder), self._run("--output=cat", f"--since=@{int(self.since)}", namespace=namespace)
+
     def oldest(self) -> float | None:
         """See Log."""
         first = self._run("--output=short-unix").partition(b"\n")[0]
@@ -145,8 +153,8 @@ class Journal(Log):
         """See Log."""
         return f"grep MaxRetentionSec {self._settings}; journalctl --namespace={self._namespace} --output=short-iso | head -n 1"
 
-    def _run(self, *options: str) -> bytes:
-        command = ["journalctl", f"--namespace={self._namespace}", "--quiet", "--no-pager", *options]
+    def _run(self, *options: str, namespace: str = "") -> bytes:
+        command = ["journalctl", f"--namespace={namespace or self._namespace}", "--quiet", "--no-pager", *options]
         try:
             done = subprocess.run(command, capture_output=True, check=False, timeout=120)
         except subprocess.TimeoutExpired:

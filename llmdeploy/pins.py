@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, cast
+from typing import Annotated, Any, Literal, NoReturn, Self, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .diagnostics import Diagnostic, Diagnostics, Place
 from .errors import LlmdeployError, StackError
@@ -57,12 +57,24 @@ class PinnedModel(_Pin):
 
 
 class PinnedEngine(_Pin):
-    """An engine: its version, where its runtime comes from, and the digest of its list of exact package versions."""
+    """An engine: its version, and where its runtime comes from.
+
+    That is the digest of its list of exact package versions, or an image by its tag, with the digest that the tag had
+    (`sha256:...`, as container engines take it). A file that was written before there were digests of images has none.
+    """
 
     name: str
     version: str
     runtime: str
     requirements_sha256: str | None = Field(default=None, pattern=_HEX.pattern.replace(r"\Z", "$"))
+    image: str | None = Field(default=None, min_length=1)
+    image_digest: str | None = Field(default=None, pattern="^sha256:" + _HEX.pattern.replace(r"\Z", "$"))
+
+    @model_validator(mode="after")
+    def _digest_of_an_image(self) -> Self:
+        if self.image_digest is not None and self.image is None:
+            raise ValueError("has an image_digest, and no image that it is of")
+        return self
 
 
 class Pins(_Pin):

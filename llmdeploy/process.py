@@ -36,12 +36,14 @@ class ProcessSpec(_Noun):
     `{tmp}` and `{home}` (private writable folders), and `{head}` (private address of the replica's first machine); whoever runs
     the process replaces them. Nothing secret is in them: `secret_env` maps a variable to a reference. kv_cache_tokens: what the
     engine is expected to report as the size of its KV cache, 0 when nobody predicted it; kv_cache_metric:
-    where it reports that.
+    where it reports that. files: small ones that the process reads, path (with tokens) to content; they are written anew before
+    each start, in one line each.
     """
 
     argv: tuple[str, ...] = Field(min_length=1)
     env: dict[str, str] = Field(default_factory=dict[str, str])
     secret_env: dict[str, SecretRef] = Field(default_factory=dict[str, SecretRef])
+    files: dict[str, str] = Field(default_factory=dict[str, str])
     health: Health
     stop: Stop = Stop()
     memory_bytes: int = Field(ge=0, description="memory the process needs: weights, KV cache and its own overhead")

@@ -77,6 +77,21 @@ def test_the_file_is_made_to_be_read_and_compared(tmp_path: Path) -> None:
     )
 
 
+def test_the_image_of_an_engine_is_kept_with_its_digest(tmp_path: Path) -> None:
+    path = tmp_path / pins.FILE_NAME
+    engine = PinnedEngine(name="vllm", version="1", runtime="container", image="a/b:v1", image_digest=f"sha256:{DIGEST}")
+    pins.write(path, Pins(engine=engine))
+    assert pins.read(path) == Pins(engine=engine)
+    assert path.read_text().endswith(f"  runtime: container\n  image: a/b:v1\n  image_digest: sha256:{DIGEST}\n")
+
+
+def test_a_file_that_was_written_before_there_were_digests_of_images_is_valid(tmp_path: Path) -> None:
+    (path := tmp_path / "lock").write_text("version: 1\nengine: {name: vllm, version: '1', runtime: container}\n")
+    found = pins.read(path)
+    assert found is not None
+    assert found.engine == PinnedEngine(name="vllm", version="1", runtime="container")
+
+
 def test_the_order_of_config_changes_no_byte(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     pins.write(one, example({"a": {"x": 1, "y": 2}, "b": []}))
@@ -109,6 +124,7 @@ def test_the_digest_is_of_what_is_pinned_and_not_of_who_wrote_it() -> None:
 
 
 GOOD = f"version: 1\nengine: {{name: vllm, version: '1', runtime: venv, requirements_sha256: {DIGEST}}}\n"
+ENGINE = "version: 1\nengine:\n  name: vllm\n  version: '1'\n  runtime: container\n"
 MODEL = "version: 1\nmodel:\n  id: a/b\n  kind: hub\n  location: a/b\n  revision: main\n  config: {}\n  files:\n"
 
 
@@ -143,6 +159,9 @@ def test_the_smallest_file_is_accepted(tmp_path: Path) -> None:
             "engine.version: Input should be a valid string",
         ),
         (b"version: 1\nengine:\n  name: vllm\n", "3:3", "engine.version: Field required"),
+        (ENGINE.encode() + b"  image: a/b:v1\n  image_digest: sha256:00\n", "7:17", "engine.image_digest: String should match"),
+        (ENGINE.encode() + f"  image_digest: sha256:{DIGEST}\n".encode(), "3:3", "engine: has an image_digest, and no image"),
+        (ENGINE.encode() + b"  image: ''\n", "6:10", "engine.image: String should have at least 1 character"),
         (MODEL.encode() + b"  - {path: ../x, size_bytes: 1, sha256: 00}\n", "9:12", "must be a plain relative path"),
         (MODEL.encode() + b"  - {path: x, size_bytes: 1, sha256: '00'}\n", "9:5", "a sha256 of 64 hex digits"),
         (MODEL.encode() + f"  - {{path: x, size_bytes: -1, sha256: {DIGEST}}}\n".encode(), "9:5", "a size of at least 0"),

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 # Edit these. Regions are compared as the stack file writes them; MAY_BE_PUBLIC has patterns of addresses: the gateway, no more.
-ALLOWED_REGIONS = frozenset({"eu-central-1", "eu-west-1"})
+ALLOWED_REGIONS = frozenset({"de", "eu-central-1", "eu-west-1"})
 MAY_BE_PUBLIC = ("host_gateway.*",)
 DATA_LOSS_LABEL = "allow-data-loss"
 

@@ -15,9 +15,9 @@ from ..resource import Resource, Tree
 from ..sdk import Fragment, LayoutRequest, PlansOnly, Provider, ResourceType
 from ..stack.load import Loaded
 from .hosts import Hosts
-from .request import Files, context_of, layout_request
+from .request import Files, context_of, engine_pin, layout_request
 
-__all__ = ["Blueprint", "Files", "build", "context_of", "layout_request", "protected", "refuse_unbuilt"]
+__all__ = ["Blueprint", "Files", "build", "context_of", "engine_pin", "layout_request", "protected", "refuse_unbuilt"]
 
 Types = Mapping[str, ResourceType[Any, Any]]
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from ..layout import FallbackRequest, GatewayRequest, KeyRequest, LayoutRequest, ServingRequest, StorageRequest
 from ..manifest import Manifest
+from ..pins import PinnedEngine
 from ..policy import Policy
 from ..process import ProcessSpec
 from ..serving import Engine, RenderRequest, stack_error
@@ -42,8 +44,36 @@ class Files:
     pinned: bool
 
 
-def layout_request(loaded: Loaded, policy: Policy, files: Files, size: Sizing, engine: Engine) -> LayoutRequest:
-    """Put together what a provider needs to know. Pure."""
+def engine_pin(loaded: Loaded, size: Sizing, engine: Engine) -> PinnedEngine:
+    """Return what there is to pin of the engine; of an image, its tag without the digest. Pure.
+
+    Raises:
+        StackError: the stack file asks for a version or a runtime that is not known.
+    """
+    stack = loaded.stack
+    version = stack.engine.version or engine.default_version
+    container = size.device != "cpu"
+    if stack.engine.runtime not in ("auto", "container" if container else "venv"):
+        runs, other = ("GPUs", "container") if container else ("the CPU", "venv")
+        raise stack_error(
+            "engine.runtime", f"on {runs} this version knows the runtime {other} only", hint=f"write {other}, or auto"
+        )
+    if container:
+        return PinnedEngine(name=engine.name, version=version, runtime="container", image=engine.image(version))
+    digest = sha256(engine.requirements(version, "cpu").encode()).hexdigest()
+    return PinnedEngine(name=engine.name, version=version, runtime="venv", requirements_sha256=digest)
+
+
+def layout_request(
+    loaded: Loaded, policy: Policy, files: Files, size: Sizing, engine: Engine, pinned: PinnedEngine | None
+) -> LayoutRequest:
+    """Put together what a provider needs to know. Pure.
+
+    pinned: the engine of the lock file, None without one.
+
+    Raises:
+        StackError: the stack file asks for an engine that is not known, or the lock file pins another one.
+    """
     stack = loaded.stack
     return LayoutRequest(
         stack=stack.name,
@@ -54,7 +84,7 @@ def layout_request(loaded: Loaded, policy: Policy, files: Files, size: Sizing, e
         gpu=size.gpu,
         gpus_per_machine=size.gpus_per_machine,
         policy=policy,
-        serving=_serving(loaded, files, size, engine),
+        serving=_serving(loaded, files, size, engine, pinned),
         storage=StorageRequest(
             encryption=stack.storage.encryption,
             device=stack.storage.device,
@@ -85,31 +115,37 @@ def _peer_port(gateway_port: int) -> int:
     return _PEER_PORT if gateway_port != _PEER_PORT else _PEER_PORT + 1
 
 
-def _serving(loaded: Loaded, files: Files, size: Sizing, engine: Engine) -> ServingRequest:
-    stack = loaded.stack
-    version = stack.engine.version or engine.default_version
-    container = size.device != "cpu"
-    if stack.engine.runtime not in ("auto", "container" if container else "venv"):
-        runs, other = ("GPUs", "container") if container else ("the CPU", "venv")
-        raise stack_error(
-            "engine.runtime", f"on {runs} this version knows the runtime {other} only", hint=f"write {other}, or auto"
-        )
+def _serving(loaded: Loaded, files: Files, size: Sizing, engine: Engine, pinned: PinnedEngine | None) -> ServingRequest:
+    stack, wanted = loaded.stack, engine_pin(loaded, size, engine)
+    _refuse_stale(pinned, wanted)
+    digest = pinned.image_digest if pinned else None
     first, *workers = (_process(loaded, size, engine, rank) for rank in range(size.machines_per_replica))
     return ServingRequest(
         engine=engine.name,
-        version=version,
-        runtime="container" if container else "venv",
-        requirements="" if container else engine.requirements(version, "cpu"),
+        version=wanted.version,
+        runtime=wanted.runtime,
+        requirements=engine.requirements(wanted.version, "cpu") if wanted.image is None else "",
         process=first,
         manifest=files.manifest,
         served_name=stack.model.name,
         token=files.token,
         pinned=files.pinned,
-        image=engine.image(version) if container else "",
+        image=f"{wanted.image}@{digest}" if wanted.image and digest else wanted.image or "",
         workers=tuple(workers),
         repository=files.repository,
         weights_bytes=files.size_bytes,
     )
+
+
+def _refuse_stale(pinned: PinnedEngine | None, wanted: PinnedEngine) -> None:
+    """Refuse an engine that is not the pinned one. What an older lock file says nothing of is not pinned, and not stale."""
+    if pinned is None or pinned.model_dump(exclude={"image_digest"}, exclude_none=True).items() <= wanted.model_dump().items():
+        return
+    one, other = (f"{pin.name} {pin.version} ({pin.image or pin.runtime})" for pin in (pinned, wanted))
+    differs = f"pins {one}; the stack file asks for {other}"
+    if one == other:
+        differs = f"pins other packages of {one} than this version of llmdeploy installs"
+    raise stack_error("engine.version", f"stack.lock.yaml {differs}", hint="run `llmdeploy lock`, and commit stack.lock.yaml")
 
 
 def _process(loaded: Loaded, size: Sizing, engine: Engine, rank: int) -> ProcessSpec:

@@ -7,11 +7,10 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, blueprint, compliance, cost, sizing
+from .. import __version__, blueprint, compliance, cost, sizing, sources
 from .. import pins as lockfile
 from ..catalog import Catalog
 from ..diagnostics import Diagnostic, Diagnostics, nearest
@@ -19,7 +18,7 @@ from ..errors import LlmdeployError, StackError
 from ..graph import Graph
 from ..machine import MachineType
 from ..manifest import ModelFacts
-from ..pins import PinnedEngine, Pins
+from ..pins import Pins
 from ..policy import Finding, Policy
 from ..prices import CostLine, Price, Tariff
 from ..registry import Registry
@@ -158,7 +157,8 @@ class _Laid:
 def _lay_out(case: Case, registry: Registry, checkpoint: Checkpoint, size: Sizing) -> _Laid:
     with case.placed():
         files = case.source.files(checkpoint, size.file_bytes)
-        request = blueprint.layout_request(case.loaded, case.policy, files, size, case.engine)
+        engine = case.pins.engine if case.pins else None
+        request = blueprint.layout_request(case.loaded, case.policy, files, size, case.engine, engine)
         fragment = case.provider.layout(request)
         types = registry.types([case.provider.name, *([fragment.hosts] if fragment.hosts else [])])
         shared = case.loaded.stack.state.s3 is not None
@@ -332,17 +332,19 @@ def _licence_lines(facts: ModelFacts) -> tuple[str, ...]:
 
 
 def pinned(inputs: Inputs, registry: Registry) -> tuple[Path, Pins]:
-    """Resolve everything anew and return what `llmdeploy lock` writes, and where."""
+    """Resolve everything anew and return what `llmdeploy lock` writes, and where.
+
+    Raises:
+        StackError: the stack file is wrong.
+        LlmdeployError: the model's hub or the registry of the engine's image cannot be asked.
+    """
     case = Case.open(inputs, registry, "on", pinned=False)
     checkpoint, size = case.sized()
     if checkpoint.resolved is None:
         raise LlmdeployError(f"the files of {checkpoint.facts.id} could not be looked for")
-    engine, stack = case.engine, case.loaded.stack
-    version = stack.engine.version or engine.default_version
-    if size.device == "cpu":
-        digest = sha256(engine.requirements(version, "cpu").encode()).hexdigest()
-        engine_pin = PinnedEngine(name=engine.name, version=version, runtime="venv", requirements_sha256=digest)
-    else:
-        engine_pin = PinnedEngine(name=engine.name, version=version, runtime="container")
+    with case.placed():
+        engine = blueprint.engine_pin(case.loaded, size, case.engine)
+    if engine.image is not None:
+        engine = engine.model_copy(update={"image_digest": sources.image_digest(engine.image)})
     written_by = f"llmdeploy {__version__}"
-    return case.loaded.folder / lockfile.FILE_NAME, Pins(written_by=written_by, engine=engine_pin, model=checkpoint.resolved.pin)
+    return case.loaded.folder / lockfile.FILE_NAME, Pins(written_by=written_by, engine=engine, model=checkpoint.resolved.pin)

@@ -96,7 +96,8 @@ class _Vllm:
     # --- what it tells of itself ------------------------------------------------------------------------------------------
 
     def leaks(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
-        return vllm_privacy.leaks(vllm_privacy.options_of(self.flags, argv), env)
+        options = vllm_privacy.options_of(self.flags, argv)
+        return (*vllm_privacy.runs_something_else(argv), *vllm_privacy.leaks(options, env))
 
     def reports(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, ...]:
         return vllm_privacy.reports(vllm_privacy.options_of(self.flags, argv), env)

@@ -7,6 +7,7 @@ settings, code that is loaded, an option that this version does not know), that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, takewhile
 from typing import Any, Final
 
 Options = Mapping[str, str | bool]
@@ -20,6 +21,15 @@ _QUIET_UVICORN: Final = frozenset({"critical", "error", "warning", "info"})
 
 _TRUE: Final = frozenset({"1", "ON", "YES", "TRUE"})
 """As huggingface_hub reads its switches."""
+
+START_NAME: Final = "llmdeploy-start.py"
+"""File name of the program with which llmdeploy starts the server on the CPU."""
+
+LOGGING_NAME: Final = "llmdeploy-logging.json"
+"""File name of llmdeploy's own settings of the log. Whoever reports a live process says when its content is another one."""
+
+MODULE: Final = "vllm.entrypoints.launchers.api_server.entry"
+"""vLLM's server on the CPU: the `vllm` command of that package does not start (its distribution has another name)."""
 
 _UNKNOWN: Final = "unknown"
 
@@ -51,7 +61,6 @@ _ENV_LEAKS: Final[Mapping[str, str]] = {
     "VLLM_DEBUG_LOG_API_SERVER_RESPONSE": "logs every answer",
     "VLLM_TRACE_FUNCTION": "writes every function call into a file",
     "VLLM_SERVER_DEV_MODE": "logs what a client sent together with each error, and opens routes that control it",
-    "VLLM_LOGGING_CONFIG_PATH": _SETS_LOGGING,
     "VLLM_USE_RUST_FRONTEND": "answers with another server program, whose log is not known",
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "runs code that it receives",
     "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY": "hands its environment on",
@@ -115,6 +124,10 @@ def _leaks(options: Options, env: Mapping[str, str]) -> Iterator[str]:
         yield f"logs requests in detail (--uvicorn-log-level {level})"
     yield from _present(options, _OPAQUE)
     yield from _switched(env, {name: told for name, told in _ENV_LEAKS.items() if name != "VLLM_DEBUG_LOG_API_SERVER_RESPONSE"})
+    if not (settings := env.get("VLLM_LOGGING_CONFIG_PATH", "")):
+        yield "logs the parameters of running requests when it crashes (VLLM_LOGGING_CONFIG_PATH is not set)"
+    elif settings.rpartition("/")[2] != LOGGING_NAME:
+        yield f"{_SETS_LOGGING} (VLLM_LOGGING_CONFIG_PATH)"
     if env.get("VLLM_PLUGINS") != "":
         named = env.get("VLLM_PLUGINS")
         cause = f"VLLM_PLUGINS={named}" if named else "VLLM_PLUGINS is not set"
@@ -175,6 +188,14 @@ def _switched(env: Mapping[str, str], sentences: Mapping[str, str]) -> Iterator[
 
 def _true(value: str | None) -> bool:
     return (value or "").upper() in _TRUE
+
+
+def runs_something_else(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return that a command line runs another program than vLLM's server, as the end of a sentence."""
+    program = list(takewhile(lambda word: not word.startswith("--"), argv))
+    names = [word.rpartition("/")[2] for word in program]
+    started = START_NAME in names or any(pair in (("vllm", "serve"), ("-m", MODULE)) for pair in pairwise(names))
+    return () if started else ("runs another program than vLLM's server, and nothing is known of what that writes down",)
 
 
 # --- the command line -------------------------------------------------------------------------------------------------------

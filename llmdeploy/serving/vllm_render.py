@@ -10,9 +10,18 @@ from ..process import Health, ProcessSpec, Stop
 from .model import RenderRequest, stack_error
 from .vllm_args import argv_of
 from .vllm_parallel import batched_tokens
+from .vllm_privacy import LOGGING_NAME, MODULE, START_NAME
 
-MODULE: Final = "vllm.entrypoints.launchers.api_server.entry"
-"""What `python -m` runs on CPU: the `vllm` command of that package does not start (its distribution has another name)."""
+START_FILE: Final = f"{{home}}/{START_NAME}"
+
+_START: Final = (
+    'import ctypes, platform, runpy; platform.machine() == "x86_64" and ctypes.CDLL(None).syscall(158, 0x1023, 18); '
+    f'__name__ == "__main__" and runpy.run_module("{MODULE}", run_name="__main__")'
+)
+"""Asks the kernel for the tiles of AMX (`arch_prctl(ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)`; refused where there are none),
+then runs the module. Its attention uses them without asking, and dies of SIGILL when a short prompt comes first: oneDNN asks,
+and only longer prompts get there (0.32.0). Processes that it spawns read this file too, hence the last condition.
+"""
 
 KV_METRIC: Final = "vllm:cache_config_info{kv_cache_size_tokens}"
 
@@ -49,13 +58,14 @@ def render(request: RenderRequest) -> ProcessSpec:
     cuda = request.device == "cuda"
     rate, least = (_CUDA_LOAD_BYTES_PER_S, _CUDA_START_S) if cuda else (_LOAD_BYTES_PER_S, _START_S)
     start_timeout_s = least + request.weight_bytes // rate
-    command = ("vllm", "serve", "{weights}") if cuda else ("python", "-I", "-u", "-m", MODULE, "--model", "{weights}")
+    command = ("vllm", "serve", "{weights}") if cuda else ("python", "-I", "-u", START_FILE, "--model", "{weights}")
     device = _cuda(request) if cuda else _cpu()
     options = {**_first(request), **_fixed(request), **device, **_defaults(request), **request.extra_args}
     env = {**_ENV, **(_cuda_env(request) if cuda else {**_CPU_ENV, **_threads(request)})}
     return ProcessSpec(
         argv=(*command, *argv_of(options)),
         env={**env, "VLLM_ENGINE_READY_TIMEOUT_S": str(start_timeout_s)},
+        files={_LOGGING_FILE: json.dumps(_LOGGING, sort_keys=True), **({} if cuda else {START_FILE: _START})},
         health=Health(
             path="/health",
             ready_path="/v1/completions",
@@ -133,6 +143,42 @@ def _defaults(request: RenderRequest) -> dict[str, Any]:
     }
 
 
+_LOGGING_FILE: Final = f"{{home}}/{LOGGING_NAME}"
+
+_TOUCH_REQUESTS: Final = """
+    entrypoints renderers inputs multimodal tokenizers parser tool_parsers reasoning v1.structured_output
+    v1.engine.async_llm v1.engine.detokenizer v1.engine.input_processor logging_utils.dump_input
+"""
+"""Parts of vLLM that handle what clients send. Their warnings and errors repeat it: the name of a model that is not there, a role
+that a chat template does not know, a regular expression that does not compile, the parameters of requests that ran at a crash."""
+
+_LOGGING: Final[Mapping[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "vllm": {
+            "class": "vllm.logging_utils.NewLineFormatter",
+            "format": "(%(vllm_process_name)s pid=%(process)d) %(levelname)s %(asctime)s [%(fileinfo)s:%(lineno)d] %(message)s",
+            "datefmt": "%m-%d %H:%M:%S",
+        }
+    },
+    "handlers": {
+        "vllm": {"class": "logging.StreamHandler", "formatter": "vllm", "level": "INFO", "stream": "ext://sys.stdout"},
+    },
+    "loggers": {
+        # Prompts are logged at DEBUG only.
+        "vllm": {"handlers": ["vllm"], "level": "INFO", "propagate": False},
+        **{f"vllm.{name}": {"level": "CRITICAL"} for name in _TOUCH_REQUESTS.split()},
+        "uvicorn": {"handlers": ["vllm"], "level": "INFO", "propagate": False},
+        # What an exception says may be what a client said.
+        "uvicorn.error": {"level": "CRITICAL"},
+        "asyncio": {"level": "CRITICAL"},
+        # Each request, with its query string.
+        "uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False},
+    },
+}
+"""What the engine logs: its own settings, but for what handles requests."""
+
 _ENV: Final[Mapping[str, str]] = {
     "HOME": "{home}",
     "TMPDIR": "{tmp}",
@@ -151,8 +197,8 @@ _ENV: Final[Mapping[str, str]] = {
     "TOKENIZERS_PARALLELISM": "false",
     # Empty: without it every installed package that calls itself a plugin is loaded.
     "VLLM_PLUGINS": "",
-    # Prompts are logged at DEBUG only.
     "VLLM_LOGGING_LEVEL": "INFO",
+    "VLLM_LOGGING_CONFIG_PATH": _LOGGING_FILE,
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     "VLLM_MAX_N_SEQUENCES": "64",
 }

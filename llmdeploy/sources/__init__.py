@@ -1,4 +1,4 @@
-"""Where a model comes from: the catalogue, the Hugging Face Hub, or a folder."""
+"""Where a model comes from: the catalogue, the Hugging Face Hub, or a folder; and the exact image of a program."""
 
 from __future__ import annotations
 
@@ -112,6 +112,18 @@ def needs_hub(source: str, folder: Path) -> bool:
     """Tell whether only the Hub knows `source`: no folder (relative to `folder`), no bucket, nothing that llmdeploy writes."""
     place = source.startswith(("/", "./", "../", "~")) or source in (".", "..", TINY_RANDOM) or "://" in source
     return not place and not os.path.isdir(folder / source) and source.count("/") == 1
+
+
+def image_digest(image: str) -> str:
+    """Return the digest (`sha256:` and 64 hex digits) that the tag of a container image (`[REGISTRY/]NAME:TAG`) points at now.
+
+    Raises:
+        LlmdeployError: its registry cannot be reached, has no such image for everybody, or answers with something else.
+    """
+    # Imported here: a plan talks to no registry.
+    from . import images
+
+    return images.image_digest(image)
 
 
 def generated_files(location: str) -> Mapping[str, bytes]:

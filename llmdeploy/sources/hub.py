@@ -1,38 +1,29 @@
 """The Hugging Face Hub, or a mirror that speaks its API (`HF_ENDPOINT`).
 
-Proxies and a corporate CA come from the usual variables (`https_proxy`, `no_proxy`, `SSL_CERT_FILE`). The token never leaves for
-another server than the endpoint, and is in no URL, error or log.
+The token never leaves for another server than the endpoint, and is in no URL, error or log.
 """
 
 from __future__ import annotations
 
 import re
-import ssl
-import time
 import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from http.client import HTTPException, HTTPMessage
-from ipaddress import ip_address
-from typing import IO, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
 
 from ..errors import LlmdeployError
 from ..manifest import Manifest, WeightFile
-from . import selection
+from . import selection, web
 
 _PUBLIC = "https://huggingface.co"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _MAX_LISTING_BYTES = 32 * 2**20
 _MAX_SMALL_BYTES = 64 * 2**20
-_TIMEOUT_S = 30.0
-_TOTAL_S = 300.0
-_PAUSES_S = (0.5, 2.0)
-"""Waits between tries; as many retries as there are waits."""
+_UNREACHABLE = "plan with --offline; to apply, run `llmdeploy lock` where there is a network, or name a folder as the model"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -75,7 +66,7 @@ class Hub:
         token = environ.get("HF_TOKEN", "").strip()
         if not re.fullmatch(r"[\x21-\x7e]*", token):
             raise LlmdeployError("HF_TOKEN holds characters that no token has")
-        self._token = token if may_carry_token(self.endpoint) else ""
+        self._token = token if web.may_carry_token(self.endpoint) else ""
 
     def url(self, repository: str, revision: str, path: str) -> str:
         """Return the address of one file at one commit."""
@@ -148,19 +139,11 @@ class Hub:
             raise LlmdeployError(f"{repository} holds a file with an unusual name: {path!r}") from None
 
     def _get(self, url: str, repository: str, revision: str, max_bytes: int) -> bytes:
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                return _read(url, self._token, max_bytes)
-            except urllib.error.HTTPError as error:
-                error.close()
-                if pause_s is None or (error.code != 429 and error.code < 500):
-                    raise self._refused(error, repository, revision) from None
-            except (OSError, HTTPException, ValueError) as error:
-                reason = getattr(error, "reason", None) or error
-                if pause_s is None or isinstance(reason, ssl.SSLCertVerificationError):
-                    raise self._unreachable(reason) from None
-            time.sleep(pause_s)
-        raise AssertionError("the last try returns or raises")
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        try:
+            return web.ask(web.Question(url, self.endpoint, _UNREACHABLE, max_bytes, headers=headers)).content
+        except urllib.error.HTTPError as error:
+            raise self._refused(error, repository, revision) from None
 
     def _refused(self, error: urllib.error.HTTPError, repository: str, revision: str) -> LlmdeployError:
         page, reason = f"{self.endpoint}/{repository}", str(error.headers.get("X-Error-Code", ""))
@@ -189,50 +172,6 @@ class Hub:
         wait = "it asks to slow down: export HF_TOKEN, or wait a few minutes" if error.code == 429 else "try again later"
         return LlmdeployError(f"{self.endpoint} answered with status {error.code} about {repository}", hint=wait)
 
-    def _unreachable(self, reason: object) -> LlmdeployError:
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            return LlmdeployError(
-                f"the certificate of {self.endpoint} is not trusted: {reason.verify_message}",
-                hint="behind a company's proxy, point SSL_CERT_FILE at a file that holds its CA",
-            )
-        what = "no answer in time" if isinstance(reason, TimeoutError) else str(getattr(reason, "strerror", None) or reason)
-        return LlmdeployError(
-            f"cannot reach {self.endpoint}: {what}",
-            hint="plan with --offline; to apply, run `llmdeploy lock` where there is a network, or name a folder as the model",
-        )
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects; the token goes to the same server only, and never from https to http."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> urllib.request.Request | None:
-        following = super().redirect_request(req, fp, code, msg, headers, newurl)
-        before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if (before.scheme, after.scheme) == ("https", "http"):
-            raise urllib.error.URLError("it redirects from https to http")
-        if following is not None and (before.scheme, before.netloc) != (after.scheme, after.netloc):
-            following.headers.pop("Authorization", None)
-        return following
-
-
-def _read(url: str, token: str, max_bytes: int) -> bytes:
-    headers = {"User-Agent": "llmdeploy"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - the endpoint was checked to be http or https
-    deadline, content = time.monotonic() + _TOTAL_S, bytearray()
-    with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
-        while block := answer.read1(2**20):
-            content += block
-            if len(content) > max_bytes:
-                raise LlmdeployError(f"{url} gives more than {max_bytes // 2**20} MiB, which no configuration has")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        length = answer.headers.get("Content-Length")
-    if length is not None and length != str(len(content)):
-        raise HTTPException("the answer was cut off")
-    return bytes(content)
-
 
 def _check_endpoint(endpoint: str) -> None:
     try:
@@ -245,17 +184,6 @@ def _check_endpoint(endpoint: str) -> None:
     if parts.username is not None:
         # It would be repeated in the plan and in state.
         raise LlmdeployError("HF_ENDPOINT must not hold a user or password", hint="put the credential into HF_TOKEN")
-
-
-def may_carry_token(url: str) -> bool:
-    """Tell whether a token may be sent there: encrypted, or without leaving this machine."""
-    parts = urlsplit(url)
-    if parts.scheme == "https" or parts.hostname == "localhost":
-        return True
-    try:
-        return ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        return False
 
 
 def _license(card: Mapping[str, Any]) -> str | None:

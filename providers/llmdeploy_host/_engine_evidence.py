@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 
 from llmdeploy.sdk import Context, Interrupted, LlmdeployError, Observation
@@ -54,6 +55,7 @@ class Place:
     """Where the things of one engine are.
 
     engine: its name. service: as the supervisor runs it. socket, data, work: its socket, and the folders that it writes to.
+    files: that it reads, path to content.
     """
 
     engine: str
@@ -62,6 +64,7 @@ class Place:
     socket: str
     data: str
     work: str
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def log_folder(self, paths: Paths) -> str:
         """Return the folder of its log, "" where journald keeps it."""
@@ -182,6 +185,7 @@ def _asked(paths: Paths, place: Place) -> dict[str, Any]:
         "socket": place.socket,
         "argv": list(place.service.argv),
         "env": list(place.service.env),
+        "files": {path: sha256(f"{content}\n".encode()).hexdigest() for path, content in place.files.items()},
         "folders": list(place.folders(paths)),
         "log": log,
         "supervised": supervised,

@@ -59,6 +59,9 @@ _SENTENCES: Final = {
     _MUTE: "the engine started but does not complete a prompt, and was stopped; its last lines follow",
 }
 
+_SOCKET: Final = "{socket}"
+"""Token of a process that listens on the socket that it is given."""
+
 _NETWORK: Final = "if unshare --net true 2>/dev/null && command -v ip >/dev/null; then echo isolated; else echo loopback; fi\n"
 
 
@@ -185,10 +188,12 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
         process = ProcessSpec.model_validate(values["process"])
         name, version = str(values.get("engine") or ""), str(values.get("version") or "")
         spans = _container.spans_machines(process)
+        # A process that is not told its socket listens somewhere else, and nobody looked where.
+        hidden = not spans and any(text.rpartition("=")[2] == _SOCKET for text in (*process.argv, *process.env.values()))
         note = "the machines of a replica talk to each other unencrypted: only they may reach each other's ports"
         return Traits(
-            in_transit="plain" if spans else "local",
-            exposure="private" if spans else "none",
+            in_transit="local" if hidden else "plain",
+            exposure="none" if hidden else "private",
             egress="open" if spans else "none" if values.get("image") is not None else None,
             process=EngineProcess(engine=name, argv=process.argv, env=process.env) if name else None,
             software=(Software(name=name, version=version),) if name and version else None,
@@ -254,6 +259,7 @@ class HostEngine(HostType[EngineSpec, EngineOutputs]):
             socket=socket_of(paths, spec.key),
             data=_data(spec),
             work=_tmp(paths, spec.key),
+            files=engine_files(paths, spec),
         )
         return observed(_engine_evidence.observe(ctx, spec.host, paths, place))
 
@@ -336,8 +342,7 @@ def engine_service(paths: Paths, spec: EngineSpec, network: Network) -> _service
     if process.secret_env:
         raise NotBuilt(f"{', '.join(process.secret_env)}: secrets in an engine's environment are not built yet")
     data, tmp, socket = _data(spec), _tmp(paths, spec.key), socket_of(paths, spec.key)
-    tokens = {"weights": spec.weights, "socket": socket, "cache": f"{data}/cache", "tmp": tmp, "home": f"{data}/home"}
-    tokens |= {"head": spec.head} if spec.head else {}
+    tokens = _tokens(paths, spec)
     argv = tuple(_filled(part, tokens) for part in process.argv)
     return _service.Service(
         name=service_name(spec.key),
@@ -359,8 +364,21 @@ def engine_service(paths: Paths, spec: EngineSpec, network: Network) -> _service
             user=spec.user,
             socket=socket,
             tmp=tmp,
+            files=engine_files(paths, spec),
         ),
     )
+
+
+def engine_files(paths: Paths, spec: EngineSpec) -> dict[str, str]:
+    """Return the files that the process reads, by their path on the machine."""
+    tokens = _tokens(paths, spec)
+    return {_filled(path, tokens): content for path, content in spec.process.files.items()}
+
+
+def _tokens(paths: Paths, spec: EngineSpec) -> dict[str, str]:
+    data = _data(spec)
+    found = {"weights": spec.weights, "socket": socket_of(paths, spec.key), "cache": f"{data}/cache", "home": f"{data}/home"}
+    return {**found, "tmp": _tmp(paths, spec.key), **({"head": spec.head} if spec.head else {})}
 
 
 def start_script(paths: Paths, spec: EngineSpec, network: Network, *, stop_first: bool) -> str:

@@ -15,6 +15,7 @@ COMPLETIONS: Final = "/v1/completions"
 REFUSED: Final = (400, 404, 405, 413, 422)
 TALK: Final = 24
 """Tokens of an answer: long enough to occur nowhere else."""
+TALKS: Final = {"max_tokens": TALK, "ignore_eos": True}
 
 
 @dataclass(frozen=True)
@@ -64,19 +65,30 @@ class Bodies:
 
     def _chat(self, field: str, **more: Any) -> bytes:
         content = f"{self.text(field)} {self._card}"
-        return self.post({"messages": [{"role": "user", "content": content}], "max_tokens": TALK, **more})
+        return self.post({"messages": [{"role": "user", "content": content}], **TALKS, **more})
 
     def _accepted(self) -> Iterator[Canary]:
         text = self.text
         roles = [{"role": role, "content": text(role), "name": text("name")} for role in ("system", "user", "assistant", "user")]
         names = ("user", "safety_identifier", "prompt_cache_key", "cache_salt", "request_id")
-        everything = {"messages": roles, "max_tokens": TALK, "metadata": {text("key"): text("value")}}
+        everything = {"messages": roles, **TALKS, "metadata": {text("key"): text("value")}}
         everything |= {name: text(name) for name in names}
-        told = ("x-request-id", "x-session-id", "cookie", "user-agent", "referer", "x-forwarded-for", "traceparent", "accept-language")
+        told = (
+            "x-request-id",
+            "x-session-id",
+            "cookie",
+            "user-agent",
+            "referer",
+            "x-forwarded-for",
+            "traceparent",
+            "accept-language",
+        )
         headers = (*((name, text(name)) for name in told), (f"x-{text('header')}", text("own header")))
         yield Canary("messages, user and headers", self.post(everything, headers=headers), answered=True)
-        yield Canary("host", self.post({"prompt": "a house", "max_tokens": 1}, COMPLETIONS, (("host", f"{text('host')}.example"),)))
-        yield Canary("prompt", self.post({"prompt": text("prompt"), "max_tokens": TALK}, COMPLETIONS), answered=True)
+        yield Canary(
+            "host", self.post({"prompt": "a house", "max_tokens": 1}, COMPLETIONS, (("host", f"{text('host')}.example"),))
+        )
+        yield Canary("prompt", self.post({"prompt": text("prompt"), **TALKS}, COMPLETIONS), answered=True)
         yield Canary("echo", self.post({"prompt": text("echo"), "max_tokens": 2, "echo": True, "logprobs": 2}, COMPLETIONS))
         yield Canary("stop", self._chat("stop", stop=[text("stop")]), answered=True)
         yield Canary("bad words", self._chat("bad words", bad_words=[text("bad words")]), answered=True)
@@ -155,7 +167,9 @@ class Bodies:
         text = self.text
         yield Canary("no HTTP", f"{text('line')} {text('words')}\r\n\r\n".encode(), (*REFUSED, 0))
         yield Canary("old HTTP", f"GET /{text('path')}\r\n".encode(), (*REFUSED, 0))
-        yield Canary("not for us", self.post({"prompt": text("prompt")}, COMPLETIONS), (200, 0), f"{text('name')}.example".lower())
+        yield Canary(
+            "not for us", self.post({"prompt": text("prompt")}, COMPLETIONS), (200, 0), f"{text('name')}.example".lower()
+        )
 
 
 def _with_image(url: str) -> dict[str, Any]:

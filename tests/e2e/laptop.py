@@ -7,7 +7,7 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -92,7 +92,14 @@ class Laptop:
     clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
     answers: list[str] = field(default_factory=list[str])
 
-    def cli(self, arguments: str, *, status: int = 0, folder: str = STACK, environ: Mapping[str, str] | None = None) -> str:
+    def cli(
+        self,
+        arguments: str,
+        *,
+        status: int | Sequence[int] = 0,
+        folder: str = STACK,
+        environ: Mapping[str, str] | None = None,
+    ) -> str:
         """Run llmdeploy in a folder of the machine, with a token in its environment that must never be seen again."""
         given = {"HF_TOKEN": CANARY_TOKEN, "COLUMNS": "120", **(environ or {})}
         return self.machine.run(f"{CLI} {arguments}", environ=given, cwd=folder, status=status, timeout_s=900)

@@ -20,6 +20,7 @@ from llmdeploy.catalog import tiny_random
 from llmdeploy.process import ProcessSpec
 from llmdeploy.sdk import Context, Identity, Prior, Run
 from llmdeploy.serving import engine
+from llmdeploy.serving.vllm_render import START_FILE
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host.host_engine_runtime import RESOURCE, RuntimeSpec, outputs_of
 
@@ -84,7 +85,7 @@ def write_tiny_model(folder: Path, config: Mapping[str, Any] | None = None, *, w
 
 
 def filled(process: ProcessSpec, weights: Path, folder: Path) -> tuple[Sequence[str], dict[str, str]]:
-    """Return the arguments after the module's name, and the environment, with every folder below `folder`."""
+    """Return the arguments after the program's name, and the environment, with every folder and file below `folder`."""
     tokens = {"weights": weights, **{name: folder / name for name in ("socket", "cache", "tmp", "home")}}
 
     def fill(text: str) -> str:
@@ -94,5 +95,8 @@ def filled(process: ProcessSpec, weights: Path, folder: Path) -> tuple[Sequence[
 
     for name in ("cache", "tmp", "home"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    for path, content in process.files.items():
+        Path(fill(path)).write_text(content)
     arguments = [fill(part) for part in process.argv]
-    return arguments[arguments.index("-m") + 2 :], {name: fill(value) for name, value in process.env.items()}
+    program = arguments.index(fill(START_FILE))
+    return arguments[program + 1 :], {name: fill(value) for name, value in process.env.items()}

@@ -113,6 +113,19 @@ def test_every_field_was_sent_and_the_control_was_found(machine: Machine) -> Non
     assert "searched: 0 files" not in searched
 
 
+@pytest.mark.parametrize(
+    ("name", "words"), [("logging", "settings that are not on its command line"), ("start", "another program")]
+)
+def test_files_of_the_engine_that_were_changed_are_seen(machine: Machine, name: str, words: str) -> None:
+    (path,) = [Path(one) for one in host_engine.engine_files(machine.paths, machine.spec) if f"llmdeploy-{name}" in one]
+    before = path.read_bytes()
+    path.write_bytes(before + b"\n")
+    (sentence,) = judged(values(look(machine))["process"])
+    assert words in sentence
+    path.write_bytes(before)
+    assert judged(values(look(machine))["process"]) == ()
+
+
 def test_a_log_that_others_can_read_is_seen(machine: Machine) -> None:
     folder = f"{machine.paths.log}/engine-0"
     with mode(folder, 0o755):
@@ -177,7 +190,7 @@ def test_an_engine_started_by_hand_with_wrong_settings_is_seen(machine: Machine)
     wrong = replace(
         service,
         argv=(*service.argv, "--enable-log-requests", "--log-error-stack"),
-        env={**service.env, "VLLM_LOGGING_LEVEL": "DEBUG"},
+        env={**service.env, "VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_LOGGING_CONFIG_PATH": ""},
         user=None,
         isolate_network=False,
     )
@@ -187,7 +200,9 @@ def test_an_engine_started_by_hand_with_wrong_settings_is_seen(machine: Machine)
     told = values(look(machine))
     assert (told["privileged"], told["egress"], told["exposure"]) == (True, "open", "host")
     sentences = " ".join(judged(told["process"]))
-    assert all(word in sentences for word in ("--enable-log-requests", "--log-error-stack", "VLLM_LOGGING_LEVEL DEBUG"))
+    assert all(
+        word in sentences for word in ("--enable-log-requests", "--log-error-stack", "VLLM_LOGGING_LEVEL DEBUG", "crashes")
+    )
     log = f"{machine.paths.log}/engine-0/current"
     leaked = {sentence.removesuffix(f" in {log}") for sentence in told["content_found"] if sentence.endswith(log)}
     assert leaked >= {"prompt", "message", "stop", "choice", "user", "wrong_type", "regex", "too_long", "header"}, leaked

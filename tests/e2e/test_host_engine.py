@@ -147,6 +147,8 @@ def test_it_comes_back_whole_when_its_main_process_is_killed(machine: Machine) -
     os.kill(before["pid"], signal.SIGKILL)
     until(lambda: machine.inspect()["restarts"] > before["restarts"] and machine.inspect()["state"] == "ready")
     assert not set(old) & set(machine.processes()), "what the dead engine left behind is gone too"
+    # Nobody warmed it up: a first prompt that is shorter than a tile of the processor's matrix unit must not end it.
+    assert machine.ask("POST", "/v1/completions", {"model": "tiny-random", "prompt": "x", "max_tokens": 2})[0] == 200
     assert machine.ask("GET", "/v1/models")[0] == 200
 
 

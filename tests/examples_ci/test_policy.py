@@ -78,7 +78,7 @@ FLOW = {"what": "telemetry", "to": "example.com", "region": "us-east-1"}
         (["create", "delete"], {"at_rest": "plain"}, "holds data and would be replaced"),
         (["create"], {"exposure": "public"}, "would be open to the internet"),
         (["no-op"], {"exposure": "public"}, "would be open to the internet"),
-        (["create"], {"region": "us-east-1"}, "would lie in us-east-1 (allowed: eu-central-1, eu-west-1)"),
+        (["create"], {"region": "us-east-1"}, "would lie in us-east-1 (allowed: de, eu-central-1, eu-west-1)"),
         (["update"], {"data_flows": [FLOW]}, "would send telemetry to example.com in us-east-1"),
         (["update"], {"pinned": False}, "is not pinned"),
     ],

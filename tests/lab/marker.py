@@ -59,5 +59,6 @@ def _base64(raw: bytes, offset: int) -> bytes:
 
 def shapes(texts: Mapping[str, str], cards: Mapping[str, str], token_ids: Mapping[str, Sequence[int]]) -> dict[str, bytes]:
     """Return the shapes of many texts, by `NAME: ENCODING`."""
-    found = {f"{name}: {how}": shape for name, text in texts.items() for how, shape in encodings(text, token_ids.get(name, ())).items()}
-    return found | {f"{name}: {how}": shape for name, text in cards.items() for how, shape in card_encodings(text).items()}
+    named = {name: encodings(text, token_ids.get(name, ())) for name, text in texts.items()}
+    named |= {name: card_encodings(number) for name, number in cards.items()}
+    return {f"{name}: {how}": shape for name, found in named.items() for how, shape in found.items()}

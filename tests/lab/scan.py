@@ -12,12 +12,11 @@ from typing import Final
 
 from .machine import Machine
 
-_WITHOUT_FILES: Final = frozenset(
-    """
+_KERNEL_ONLY: Final = """
     autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts efivarfs fusectl hugetlbfs mqueue nsfs proc pstore rpc_pipefs
     securityfs selinuxfs sysfs tracefs
-    """.split()
-)
+    """
+_WITHOUT_FILES: Final = frozenset(_KERNEL_ONLY.split())
 """File systems of the kernel that keep nothing."""
 _IN_MEMORY: Final = frozenset({"tmpfs", "ramfs"})
 _CLOCK_S: Final = 1.0
@@ -47,14 +46,22 @@ class Scan:
         self._since = since - _CLOCK_S
         self.read: set[str] = set()
         """What was read, so that a test can show that nothing was left out."""
+        self.cores: list[str] = []
+        """Images of memory among them, whatever they hold."""
 
     def hits(self, pages: Mapping[str, bytes] | None = None) -> list[Hit]:
         """Return everything that is found. pages: more texts to look through, by name."""
-        places = (*self._files(), *self._processes(), *(pages or {}).items())
-        return [hit for place, content in places for hit in self._found(place, content)]
+        places = (*self._files(), *self._processes())
+        return [*(hit for place, content in places for hit in self._found(place, content)), *self.among(pages or {})]
+
+    def among(self, pages: Mapping[str, bytes]) -> list[Hit]:
+        """Return what is found in texts, by their names."""
+        return [hit for name, content in pages.items() for hit in self._found(name, content)]
 
     def _found(self, place: str, content: bytes) -> Iterator[Hit]:
         self.read.add(place)
+        if content.startswith(b"\x7fELF") and content[16:18] == b"\x04\x00":
+            self.cores.append(place)
         for name, text in ((place, content), *_unpacked(place, content)):
             for shape, needle in self._needles.items():
                 start = text.find(needle)
@@ -82,11 +89,12 @@ class Scan:
         return list(spaces.values())
 
     def _below(self, name: str, folder: Path, *, changed_only: bool) -> Iterator[tuple[str, bytes]]:
+        device = _device(str(folder))
         for parent, folders, files in os.walk(folder):
-            inside = os.path.normpath(f"{name}/{os.path.relpath(parent, folder)}")
-            folders[:] = [one for one in folders if not os.path.ismount(f"{parent}/{one}")]
+            inside = f"{name.rstrip('/')}{parent[len(str(folder)) :]}"
             for file in (*folders, *files):
-                yield from self._entry(f"{inside}/{file}".replace("//", "/"), Path(parent, file), changed_only=changed_only)
+                yield from self._entry(f"{inside}/{file}", Path(parent, file), changed_only=changed_only)
+            folders[:] = [one for one in folders if _device(f"{parent}/{one}") == device]
 
     def _entry(self, name: str, path: Path, *, changed_only: bool) -> Iterator[tuple[str, bytes]]:
         try:
@@ -110,8 +118,16 @@ class Scan:
                     yield f"{name} of {process.command[:60]}", (folder / name).read_bytes()
                 for path in (*_removed(folder), *_mapped(folder)):
                     yield f"{os.readlink(path)} of {process.command[:60]}", path.read_bytes()
-            except OSError:
+            except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended meanwhile
+
+
+def _device(folder: str) -> int | None:
+    """Return the file system of a folder, None when it is gone."""
+    try:
+        return os.lstat(folder).st_dev
+    except FileNotFoundError:
+        return None
 
 
 def _removed(process: Path) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmdeploy.serving.vllm import VLLM
+from llmdeploy.serving.vllm_privacy import MODULE
 from tests.serving.cases import CASES, CUDA_CASES
 
 ALL_CASES = {**CASES, **CUDA_CASES}
@@ -86,7 +88,6 @@ def test_the_level_of_the_command_line_is_stronger_than_the_environments() -> No
         ("VLLM_DEBUG_LOG_API_SERVER_RESPONSE", "True", "every answer"),
         ("VLLM_TRACE_FUNCTION", "1", "function call"),
         ("VLLM_SERVER_DEV_MODE", "1", "together with each error"),
-        ("VLLM_LOGGING_CONFIG_PATH", "/etc/x.json", "settings that are not"),
         ("VLLM_USE_RUST_FRONTEND", "1", "another server program"),
         ("VLLM_PLUGINS", "own", "loads plugins"),
         ("LD_PRELOAD", "/x.so", "loads code"),
@@ -97,6 +98,44 @@ def test_variables_that_write_content_down(name: str, value: str, words: str) ->
     assert words in sentence
     assert name in sentence
     assert leaks(env=in_env(**{name: "" if name == "VLLM_PLUGINS" else "0"})) == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "when it crashes"),
+        ("/etc/x.json", "settings that are not"),
+        ("/home/llmdeploy-logging.json (its content was changed)", "settings that are not"),
+    ],
+)
+def test_other_settings_of_the_log_are_seen(path: str, words: str) -> None:
+    (sentence,) = leaks(env=in_env(VLLM_LOGGING_CONFIG_PATH=path))
+    assert words in sentence
+
+
+def test_the_engine_says_nothing_of_requests_when_it_crashes() -> None:
+    loggers = json.loads(TINY.files[TINY.env["VLLM_LOGGING_CONFIG_PATH"]])["loggers"]
+    for name in ("vllm.logging_utils.dump_input", "vllm.entrypoints", "vllm.renderers", "vllm.v1.structured_output", "asyncio"):
+        assert loggers[name] == {"level": "CRITICAL"}
+    assert loggers["vllm"]["level"] == "INFO"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        ("python", "-I", "-u", "/home/llmdeploy-start.py (its content was changed)"),
+        ("python", "-m", "somebody.elses.server"),
+        ("python", "-c", "print(1)"),
+        ("vllm", "bench"),
+    ],
+)
+def test_another_program_than_the_server_is_seen(program: tuple[str, ...]) -> None:
+    options = tuple(TINY.argv[TINY.argv.index("--model") :])
+    (sentence,) = VLLM.leaks((*program, *options), TINY.env)
+    assert "another program" in sentence
+    started = ("python3", "-I", "-u", "/home/llmdeploy-start.py")
+    for known in (started, ("/bin/python", "-m", MODULE), ("vllm", "serve", "/w")):
+        assert VLLM.leaks((*known, *options), TINY.env) == ()
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,13 @@ import hashlib
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from urllib.request import Request
 
 import pytest
 
 from llmdeploy.errors import LlmdeployError
 from llmdeploy.manifest import WeightFile
-from llmdeploy.sources import hub
+from llmdeploy.sources import hub, web
 from llmdeploy.sources.hub import Hub
 
 from .hub_server import COMMIT, HubServer, Repository
@@ -27,7 +28,7 @@ FILES = {
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    monkeypatch.setattr(hub, "_PAUSES_S", (0.0, 0.0))
+    monkeypatch.setattr(web, "_PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     repositories = {
         "org/open": Repository(FILES),
@@ -226,7 +227,7 @@ def test_nobody_listens(server: HubServer) -> None:
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, server: HubServer) -> None:
-    monkeypatch.setattr(hub, "_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(web, "_TIMEOUT_S", 0.05)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -283,11 +284,11 @@ def test_a_bad_repository_name_is_told(name: str) -> None:
     ],
 )
 def test_the_token_is_never_sent_unencrypted_over_a_network(environ: Mapping[str, str], sends: bool) -> None:
-    assert hub.may_carry_token(Hub(environ).endpoint) is sends
+    assert web.may_carry_token(Hub(environ).endpoint) is sends
 
 
 def test_a_redirect_away_from_https_is_refused() -> None:
-    request = hub.urllib.request.Request("https://hub.example.com/x", headers={"Authorization": "Bearer x"})
-    handler = hub._Redirects()  # pyright: ignore[reportPrivateUsage] - no server here speaks https with a trusted name
+    request = Request("https://hub.example.com/x", headers={"Authorization": "Bearer x"})
+    handler = web.Redirects()  # no server here speaks https with a trusted name
     with pytest.raises(OSError, match="from https to http"):
         handler.redirect_request(request, None, 302, "", {}, "http://hub.example.com/x")  # pyright: ignore[reportArgumentType]

@@ -96,7 +96,7 @@ PARTS = [
     more("engine arg with newline", 'engine: {args: {seed: "a\\nb"}}', "must not hold control characters"),
     more("unknown profile", "compliance: [hippa]", 'compliance[0]: "hippa" is not valid (did you mean "hipaa"?)'),
     more("profile as text", "compliance: hipaa", "must be a list of profiles (write [hipaa])"),
-    more("residency", "compliance: {residency: mars}", "valid: adequate, eu"),
+    more("residency", "compliance: {residency: mars}", "valid: adequate, eea, eu"),
     more("attest yes", "compliance: {attest: {baa: yes}}", "yes means true in YAML"),
     more("attest unknown", "compliance: {attest: {dpaa: true}}", 'did you mean "dpa"?'),
     more("ai act without role", "compliance: {attest: {ai_act: {high_risk: true, intended_purpose: x}}}", "role: is required"),

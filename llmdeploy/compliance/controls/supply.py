@@ -65,7 +65,7 @@ CONTROLS: Final = (
                 expected="pinned",
                 concerns=lambda traits: traits.pinned is not None,
                 path="model",
-                way_out="run `llmdeploy lock` and commit stack.lock.yaml",
+                way_out="run `llmdeploy lock` and commit stack.lock.yaml; a machine image is pinned in the provider's settings",
                 locked=True,
             ),
             Rule(

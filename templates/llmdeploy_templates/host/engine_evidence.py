@@ -6,6 +6,7 @@ Arguments: what is asked as JSON, and the number of the stack's user. For each f
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -156,8 +157,17 @@ class Engine:
         shown = " ".join(masked(argv, set(self.asked["argv"])))
         show("process", f"pid {pid}: {shown}")
         show("process", f"environment: {' '.join(sorted(pairs))}")
-        env = {name: value if self._tells(name) else HIDDEN for name, value in sorted(pairs.items())}
-        return {"engine": self.asked["engine"], "argv": masked(argv, set(self.asked["argv"])), "env": env}
+        env = {name: self._marked(value) if self._tells(name) else HIDDEN for name, value in sorted(pairs.items())}
+        told = [self._marked(word) for word in masked(argv, set(self.asked["argv"]))]
+        return {"engine": self.asked["engine"], "argv": told, "env": env}
+
+    def _marked(self, value: str) -> str:
+        """Return a word or a variable's value; one that names a file of the process says when that is not as it was written."""
+        wanted = self.asked["files"].get(value)
+        if wanted is None or hashlib.sha256(text_of(value).encode()).hexdigest() == wanted:
+            return value
+        show("process", f"{value} is not as it was written")
+        return f"{value} (its content was changed)"
 
     def _named(self) -> None:
         if not self.asked["engine"]:

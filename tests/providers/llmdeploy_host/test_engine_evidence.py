@@ -6,6 +6,7 @@ The real vLLM is looked at in `tests/e2e/test_engine_evidence.py`.
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib.util
 import io
 import json
@@ -67,6 +68,12 @@ def test_promises_of_an_engine_on_the_machine() -> None:
     assert (traits.exposure, traits.in_transit, traits.retention_days) == ("none", "local", 7)
     assert (traits.privileged, traits.core_dumps, traits.private, traits.content_found) == (False, False, True, ())
     assert traits.egress is None, "the machine decides at create whether it can have a network of its own"
+
+
+def test_a_process_that_is_not_given_its_socket_is_taken_to_be_open() -> None:
+    argv = tuple(word for word in PROCESS.argv if word not in ("--uds", "{socket}"))
+    traits = RESOURCE.traits(spec_of(process=PROCESS.model_copy(update={"argv": argv})).tree())
+    assert (traits.exposure, traits.in_transit) == ("private", "plain")
 
 
 def test_only_a_container_alone_has_surely_no_way_out() -> None:
@@ -133,6 +140,7 @@ def asked_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
         "socket": str(tmp_path / "engine.sock"),
         "argv": [],
         "env": ["PLANNED"],
+        "files": {},
         "folders": [str(tmp_path)],
         "log": log,
         "supervised": ["echo", "0"],
@@ -197,6 +205,19 @@ def test_arguments_and_environment_are_told_without_secrets(tmp_path: Path, caps
     assert {name for name, value in process["env"].items() if value == "***"} >= {"VLLM_API_KEY", "OWN", "PATH"}
     assert "s3cret" not in json.dumps(told)
     assert told["software"] == [{"name": "vllm", "version": "9.9"}]
+
+
+def test_a_file_of_settings_that_was_changed_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = tmp_path / "llmdeploy-logging.json"
+    settings.write_text("{}\n")
+    asked = asked_of(tmp_path, files={str(settings): hashlib.sha256(b"{}\n").hexdigest()})
+    with engine(tmp_path, VLLM_LOGGING_CONFIG_PATH=str(settings)):
+        told = [told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"]]
+        settings.write_text('{"loggers": 1}\n')
+        told.append(told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
+        settings.unlink()
+        told.append(told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
+    assert told == [str(settings), *[f"{settings} (its content was changed)"] * 2]
 
 
 def test_a_port_that_is_open_to_all_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,8 @@ class Plan:
     read with. targets: addresses that were asked for alone; such a plan is a part of the whole. found: objects of this stack
     that were not in the state. account: where the provider's calls go (account, region, machine), which a saved plan is bound to.
     prior_outputs: the stack's outputs before. expires_at: when a saved plan is too old to be applied. cost: the bill once the
-    plan is carried out; prior_cost: of what exists now. sizing, economics and compliance: documents for views and programs (docs/json.md).
+    plan is carried out; prior_cost: of what exists now. sizing, economics and compliance: documents for views and programs
+    (docs/json.md).
     """
 
     stack: str

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 from .errors import LlmdeployError
 from .secret import write_private
@@ -42,6 +43,8 @@ API_KEY = re.compile(r"llmd_(?:live|test)_[0-9A-Za-z_]{16,}")
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 _SHORTEST_SECRET = 6
 _SHORTEST_LINE = 16
+_SHOWN = 20
+"""Characters of a forged value that a sentence about it repeats."""
 
 
 def digest(content: bytes) -> str:
@@ -105,8 +108,8 @@ def write(path: Path, chain: Chain) -> None:
 class Redactor:
     """Takes secrets out of what is written: everything that looks like an API key, and the values that are named.
 
-    A value counts as text, in hex and in base64; of one with several lines each line counts. What is shorter than six characters
-    is left, because it would be found everywhere.
+    A value counts as text, as JSON and URLs hold it, in hex and in base64; of one with several lines each line counts. What is
+    shorter than six characters is left, because it would be found everywhere.
     """
 
     def __init__(self, secrets: Iterable[bytes] = ()) -> None:
@@ -134,11 +137,14 @@ class Redactor:
 def _forms(secret: bytes) -> Iterator[str]:
     if len(secret) < _SHORTEST_SECRET:
         return
-    yield secret.hex()
-    yield base64.b64encode(secret).decode().rstrip("=")
+    yield from (secret.hex(), secret.hex().upper())
+    for encoded in (base64.b64encode(secret).decode(), base64.urlsafe_b64encode(secret).decode()):
+        yield encoded.rstrip("=")
+        if len(secret) >= _SHORTEST_LINE:
+            yield encoded[: len(secret) // 3 * 4]  # whatever followed it, such as the newline of its file
     with suppress(UnicodeDecodeError):
         text = secret.decode()
-        yield text
+        yield from (text, json.dumps(text)[1:-1], quote(text, safe=""))
         # Of a key file in PEM, the first and the last line are no secret.
         yield from (line for line in text.splitlines() if len(line) >= _SHORTEST_LINE and not line.startswith("-----"))
 
@@ -227,7 +233,8 @@ def _wrong(line: bytes, record: dict[str, Any] | None, number: int, before: str)
     if digest(_written(rest)) != record.get("digest"):
         yield "it does not have the digest that it names: it was changed"
     if record.get("n") != number:
-        yield f"it is record {record.get('n')} of the file as it was written: lines were removed, added or moved"
+        named = str(record.get("n"))[:_SHOWN]
+        yield f"it is record {named} of the file as it was written: lines were removed, added or moved"
     prev = str(record.get("prev"))
     if not _DIGEST.match(prev) or (number > 1 and before and prev != before):
         yield "it does not follow the line before: lines were removed, added or moved"
@@ -253,7 +260,8 @@ def _order(records: Sequence[Record], last: int) -> Iterator[Problem]:
     if not kinds or kinds[0] != "audit":
         yield Problem(1, "it does not begin with the record of an audit")
     elif not isinstance(records[0].get("format"), int) or records[0]["format"] > FORMAT:
-        yield Problem(1, f"it has the format {records[0].get('format')}, which this version of llmdeploy does not know")
+        format = str(records[0].get("format"))[:_SHOWN]
+        yield Problem(1, f"it has the format {format}, which this version of llmdeploy does not know")
     places = [_KINDS.index(kind) if kind in _KINDS else -1 for kind in kinds]
     if places != sorted(places) or -1 in places or any(kinds.count(kind) > 1 for kind in ("audit", "end")):
         yield Problem(last, "its records are not in their order")
@@ -267,7 +275,7 @@ def _end(records: Sequence[Record]) -> Iterator[str]:
     """Yield what its last record counts differently, and evidence that is not there."""
     end = records[-1]
     if end.get("count") != len(records):
-        yield f"it counts {end.get('count')} records, and there are {len(records)}"
+        yield f"it counts {str(end.get('count'))[:_SHOWN]} records, and there are {len(records)}"
     results = [record for record in records if record.get("kind") == "result"]
     if end.get("results") != dict(Counter(str(record.get("result")) for record in results)):
         yield "it counts other results than there are"
@@ -275,4 +283,4 @@ def _end(records: Sequence[Record]) -> Iterator[str]:
     for record in results:
         evidence: Any = record.get("evidence")
         if not isinstance(evidence, list) or not observed.issuperset(str(one) for one in cast("list[Any]", evidence)):
-            yield f"record {record.get('n')} rests on observations that are not there"
+            yield f"record {str(record.get('n'))[:_SHOWN]} rests on observations that are not there"

@@ -21,12 +21,13 @@ class Observation(BaseModel):
     bounded. reason: why the fact could not be told: such a fact is `not_checked`, never passed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error about one does not repeat it: it may hold a secret that nobody has taken out yet.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     fact: str
     value: Any = None
     host: str = "localhost"
-    command: str = ""
+    command: str = Field(default="", max_length=65_536)
     output: str = Field(default="", max_length=65_536)
     reason: str = ""
 

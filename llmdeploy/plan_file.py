@@ -115,13 +115,13 @@ def save(path: Path, plan: Plan, stack: Path, stack_sha256: str, state: State | 
 
 
 def fingerprint(state: State | None) -> str:
-    """Return a digest of all that a state holds; "" of one that never held anything.
+    """Return a digest of all that a state holds; "" of one that never held anything. Evidence is left out: audits change nothing.
 
     The serial alone does not tell that a run was killed half-way: what it did is in the journal then.
     """
     if state is None or not (state.serial or state.entries):
         return ""
-    return sha256(state.to_json("").encode()).hexdigest()
+    return sha256(replace(state, evidence=None).to_json("").encode()).hexdigest()
 
 
 def _text(content: Mapping[str, Tree]) -> str:

@@ -81,7 +81,8 @@ class Traits(_Noun):
       model files: `safetensors`, `gguf`, `pickle`. software: programs that serve.
     The machine and its rights
       machine: whether it is a machine with an operating system. privileged: whether it runs with rights that it does not need.
-      ssh_passwords: whether SSH takes passwords. metadata_guarded: whether a cloud's instance metadata needs a token and one hop.
+      ssh_passwords: whether SSH takes passwords. host_key_pinned: whether only one SSH host key is believed to be the machine's;
+      None where it is not reached over SSH. metadata_guarded: whether a cloud's instance metadata needs a token and one hop.
       wide_grants: permissions it gives that are wider than needed, as sentences. updates_pending: security updates that are not
       installed. clock_synced: whether a time service keeps its clock.
     notes: sentences that the plan must say loudly.
@@ -127,6 +128,7 @@ class Traits(_Noun):
     machine: bool = False
     privileged: bool | None = None
     ssh_passwords: bool | None = None
+    host_key_pinned: bool | None = None
     metadata_guarded: bool | None = None
     wide_grants: tuple[str, ...] | None = None
     updates_pending: int | None = None

@@ -167,6 +167,7 @@ FORGERIES: list[tuple[Callable[[Records], Records], str]] = [
     (lambda records: [*records[:4], {**records[4], "result": "pass"}, records[5]], "it counts other results"),
     (lambda records: [records[0], {**records[1], "output": "other"}, *records[2:]], "its output does not have the digest"),
     (lambda records: [*records[:3], {**records[3], "evidence": ["0" * 64]}, *records[4:]], "observations that are not there"),
+    (lambda records: [{**records[0], "format": "9" * 5000}, *records[1:]], "it has the format 99999999999999999999, which"),
     (lambda records: [{**records[0], "format": 99}, *records[1:]], "which this version of llmdeploy does not know"),
     (lambda records: [records[0], {**records[1], "kind": "more"}, *records[2:]], "not in their order"),
     (lambda records: [records[0], {**records[1], "kind": ["a"]}, *records[2:]], "not in their order"),
@@ -216,7 +217,14 @@ def test_the_names_of_keys_stay() -> None:
 
 
 PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF\nAASCBKcwggSjAgEAAoIBAQC7VJTU\n-----END PRIVATE KEY-----"
-SECRETS = (b"correct horse battery", PEM.encode(), bytes(range(200, 232)), b"abc", "pässwörd".encode())
+SECRETS = (
+    b"correct horse battery",
+    PEM.encode(),
+    bytes(range(200, 232)),
+    b"abc",
+    "pässwörd".encode(),
+    'quoted "?ÿ>~ and more'.encode(),
+)
 
 
 @pytest.mark.parametrize(
@@ -229,6 +237,10 @@ SECRETS = (b"correct horse battery", PEM.encode(), bytes(range(200, 232)), b"abc
         bytes(range(200, 232)).hex(),
         base64.b64encode(bytes(range(200, 232))).decode(),
         base64.b64encode(b"correct horse battery").decode(),
+        base64.urlsafe_b64encode(b'quoted "?\xff>~ and more'.decode("latin-1").encode()).decode().rstrip("="),
+        bytes(range(200, 232)).hex().upper(),
+        '"quoted \\"?\\u00ff>~ and more"',
+        "quoted%20%22%3F%C3%BF%3E~%20and%20more",
         "pässwörd",
     ],
 )
@@ -239,6 +251,11 @@ def test_named_secrets_are_taken_out_in_each_form(text: str) -> None:
     assert text not in found
     assert found.count(REDACTED) >= 3
     assert (tree["n"], tree["none"]) == (3, None)
+
+
+def test_a_secret_with_the_end_of_its_file_in_base64_is_taken_out() -> None:
+    encoded = base64.b64encode(b"a secret of the disk\n").decode()
+    assert encoded[:20] not in Redactor([b"a secret of the disk"]).text(encoded)
 
 
 def test_a_secret_that_is_too_short_to_be_told_from_other_text_is_left() -> None:

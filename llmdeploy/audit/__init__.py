@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,10 +25,11 @@ from ..state.local import STATE_FOLDER
 from ..state.lock import LockInfo
 from ..state.model import Evidence, State
 from ..workflow import Project
-from .probes import Probed, probe_all
+from .probes import Probed, now, probe_all
 from .state_probe import probe_state
 
 _FOLDER = "evidence"
+_LONGEST_REASON = 1_000
 _REFERENCE = re.compile(r"(env:[A-Za-z_][A-Za-z0-9_]*|file:[^\x00-\x1f]+)\Z")
 _SECRET_NAME = re.compile(r"(SECRET|TOKEN|PASSWORD|PASSPHRASE|KEY)\Z")
 
@@ -40,12 +42,17 @@ def audit(project: Project, loaded: Loaded, policy: Policy, state: State, run: R
     progress: gets a few words on what is being asked, from several threads. A probe that fails is a reason, not the end.
 
     Raises:
-        StateError: nothing exists, or the state cannot be written.
+        StateError: nothing exists, the stack file is another stack's, or the state cannot be written.
         LlmdeployError: the evidence cannot be written.
         Interrupted: the user stopped it; nothing was written.
     """
     if not state.entries:
         raise StateError(f'nothing exists of the stack "{state.stack}": there is nothing to audit', hint="llmdeploy apply")
+    if loaded.stack.name != state.stack:
+        raise StateError(
+            f'this folder holds the state of the stack "{state.stack}"; the stack file is named "{loaded.stack.name}"',
+            hint="name the stack file that it was applied from: its profiles are what an audit judges by",
+        )
     began = _begun(loaded, policy, state)
     clean = chain.Redactor(_secrets(loaded, state, run))
     found = probe_all(project.types(state), state, run, progress)
@@ -97,16 +104,13 @@ def _secrets(loaded: Loaded, state: State, run: Run) -> Iterator[bytes]:
                state.entries.values()]  # fmt: skip
     trees: list[Tree] = [loaded.stack.model_dump(mode="json", exclude={"provider"}), *entries]
     for reference in sorted({text for tree in trees for text in _texts(tree) if _REFERENCE.match(text)}):
-        try:
+        with suppress(LlmdeployError):  # what cannot be read here, no probe of this run can print
             yield run.secret(reference).reveal()
-        except LlmdeployError:
-            continue  # what cannot be read here, no probe of this run can print
     for folder in ("secrets", "keys"):
         for path in sorted((run.folder / STATE_FOLDER / folder).glob("*")):
-            try:
-                yield path.read_bytes().strip()
-            except OSError:
-                continue
+            with suppress(OSError):
+                content = path.read_bytes()
+                yield from (content, content.strip())
     yield from (value.encode() for name, value in sorted(run.environ.items()) if _SECRET_NAME.search(name))
 
 
@@ -127,15 +131,22 @@ def _cleaned(one: Probed, clean: chain.Redactor) -> Probed:
         seen.model_copy(
             update={
                 "value": clean.tree(seen.value),
+                "host": clean.text(seen.host),
                 "command": clean.text(seen.command),
                 "output": clean.text(seen.output),
-                "reason": clean.text(seen.reason),
+                "reason": _sentence(clean.text(seen.reason)),
             }
         )
         for seen in one.seen.observations
     )
-    seen = Seen(one.seen.address, one.seen.planned, told, clean.text(one.seen.reason))
+    seen = Seen(one.seen.address, one.seen.planned, told, _sentence(clean.text(one.seen.reason)))
     return replace(one, seen=seen, output=clean.text(one.output))
+
+
+def _sentence(reason: str) -> str:
+    """Return a reason on one line, cut where it is no sentence any more: whoever is asked must not write our report."""
+    text = " ".join(reason.split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 # --- the evidence -------------------------------------------------------------------------------------------------------------
@@ -143,7 +154,7 @@ def _cleaned(one: Probed, clean: chain.Redactor) -> Probed:
 
 def _kept(project: Project, state: State, report: Report, found: Sequence[Probed]) -> Report:
     """Write the evidence and keep its head in the state; return the report with both."""
-    stamp = re.sub("[-:]", "", report.started_at.partition("+")[0])
+    stamp = re.sub("[-:.]", "", now().partition("+")[0])  # with milliseconds: no audit may take the name of another one
     name = f"{stamp}Z-{report.serial}.jsonl"
     path = project.folder / STATE_FOLDER / _FOLDER / name
     records = _chained(report, found)
@@ -151,7 +162,8 @@ def _kept(project: Project, state: State, report: Report, found: Sequence[Probed
     counts = {str(kind): count for kind, count in report.counts.items() if count}
     evidence = Evidence(head=records.head, at=report.finished_at, file=f"{_FOLDER}/{name}", results=counts)
     project.store.begin(state)
-    project.store.write(replace(state, serial=state.serial + 1, evidence=evidence))
+    # The serial stays: nothing that exists was changed, and a plan that was saved before can still be applied.
+    project.store.write(replace(state, evidence=evidence))
     return replace(report, file=str(path), head=records.head)
 
 
@@ -193,7 +205,7 @@ def known_heads(folder: Path, head: str) -> Iterator[str]:
 
     An older file is vouched for by the ones that follow it: each names the head of the one before.
     """
-    files = {one.head: one for path in sorted(folder.glob("*.jsonl")) if (one := chain.verify(path)).intact}
+    files = {one.head: one for path in sorted(folder.glob("*.jsonl")) if path.is_file() and (one := chain.verify(path)).intact}
     seen: set[str] = set()
     while head not in seen:
         yield head

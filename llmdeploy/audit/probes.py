@@ -18,6 +18,7 @@ from ..sdk import Context, Operation, ResourceType, Run
 from ..state.model import Entry, State
 
 _PARALLEL = 8
+_MOST_BYTES = 2**20
 _UNFINISHED = {"creating": "its creation did not end", "updating": "an update of it did not end"}
 _HALF = "an operation on it failed half-way"
 
@@ -81,7 +82,9 @@ def _asked(action: Operation, entry: Entry, seen: Seen, run: Run, progress: Call
     ctx = Context(run, entry.address, generation=entry.generation, on_progress=lambda text: progress(f"{entry.address}: {text}"))
     try:
         told = observations_of(action(ctx, prior_of(entry), {}))
-        json.dumps([one.value for one in told], allow_nan=False)
+        size = len(json.dumps([one.value for one in told], allow_nan=False, ensure_ascii=False).encode())
+        if size > _MOST_BYTES:
+            raise LlmdeployError(f"it told {size} bytes, which no facts have")
         return replace(seen, observations=told), ""
     except LlmdeployError as error:
         if run.abort.is_set():

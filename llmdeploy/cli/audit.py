@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import StrEnum
 from io import StringIO
@@ -11,20 +12,21 @@ from typing import Annotated
 
 import typer
 
-from .. import chain
+from .. import chain, pins
 from ..audit import audit as run_audit
 from ..audit import known_heads
 from ..compliance.report import Report
 from ..desired import load, policy_of
 from ..errors import LlmdeployError
 from ..secret import write_private
+from ..stack.load import FILE_NAME
 from ..state.local import STATE_FOLDER
 from ..views.audit_html import audit_html
 from ..views.audit_junit import audit_junit
 from ..views.audit_verify import Verdict, Vouched, verdict_document, verdict_lines
 from ..views.audit_view import audit_document, audit_lines
 from ..views.document import dumps
-from ..views.screen import Screen
+from ..views.screen import Screen, line
 from ..workflow import identity_of
 from .options import (
     HERE,
@@ -72,12 +74,13 @@ def audit(
 ) -> None:
     """Prove that what was applied keeps to its profiles. Exit code 0: nothing failed; 1: something did, or an error."""
     _refuse_pairs(verify, head, out, format)
+    head = None if head is None else _digest(head)
     session = open_session(stack, variables_of(var), var_file or ())
     if verify is not None:
         _verify(session, verify, head, format)
         return
     if out is not None:
-        _check_target(out)
+        _check_target(out, session)
     report = _audited(session, duration_s(lock_timeout))
     _tell(report, format, out)
     if report.failed:
@@ -88,15 +91,28 @@ def _refuse_pairs(verify: Path | None, head: str | None, out: Path | None, forma
     if verify is None and head is not None:
         raise LlmdeployError("--head is for --verify", hint="llmdeploy audit --verify FILE --head DIGEST")
     if verify is not None and (out is not None or format not in (AuditFormat.HUMAN, AuditFormat.JSON)):
-        raise LlmdeployError("--verify answers on the screen, as human or json", hint="leave --out out")
+        other = "--out" if out is not None else f"--format {format}"
+        raise LlmdeployError("--verify answers on the screen, as human or json", hint=f"leave {other} out")
 
 
-def _check_target(out: Path) -> None:
-    """Refuse a place that no report can be written to, before anything is asked."""
+def _digest(head: str) -> str:
+    """Return a head as evidence names it. Raises LlmdeployError for what can be none, such as an empty variable of a pipeline."""
+    written = head.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", written):
+        raise LlmdeployError("--head is no head: it has 64 digits and letters from a to f", hint="an audit prints its head")
+    return written
+
+
+def _check_target(out: Path, session: Session) -> None:
+    """Refuse a place that no report can be written to, or that holds what the stack is made of, before anything is asked."""
     if not out.parent.is_dir():
         raise LlmdeployError(f"cannot write {out}: there is no folder {out.parent}", hint="make it first")
     if out.exists() and not out.is_file():
         raise LlmdeployError(f"cannot write {out}: it is no file", hint="name a file")
+    folder, target = session.inputs.folder.resolve(), out.resolve()
+    inputs = (session.inputs.path.resolve(), folder / FILE_NAME, folder / pins.FILE_NAME)
+    if target in inputs or folder / STATE_FOLDER in target.parents:
+        raise LlmdeployError(f"a report does not overwrite {out}", hint="name another file")
 
 
 def _audited(session: Session, timeout_s: float) -> Report:
@@ -119,7 +135,7 @@ class _Progress:
         if not self._screen.interactive:
             return
         with self._lock:
-            self._screen.text(f"asking {text}")
+            self._screen.write([line(f"asking {text}")])
             self._screen.flush()
 
 
@@ -132,7 +148,7 @@ def _tell(report: Report, format: AuditFormat, out: Path | None) -> None:
         say(_text(report, format, target.width))
         return
     try:
-        write_private(out, _text(report, format, None).encode() + b"\n")
+        write_private(out, _text(report, format, None).encode(errors="backslashreplace") + b"\n")
     except OSError as error:
         raise LlmdeployError(
             f"the audit was made, but its report cannot be written to {out}: {error.strerror}",

@@ -171,7 +171,7 @@ CITATIONS: Final[Mapping[str, Mapping[str, Citations]]] = {
     },
     "NET-02": {"pci-dss": _pci("2.2.6"), "soc2": _soc2("CC6.1")},
     "NET-03": {"pci-dss": _pci("1.3.2")},
-    "PAN-01": {"pci-dss": _pci("3.2.1", "3.5.1", "3.5.1.2")},
+    "PAN-01": {"pci-dss": _pci("3.2.1", "3.5.1", "3.5.1.2", "12.8.2")},
     "RES-01": {"gdpr": _gdpr("44", "45(1)")},
     "RES-02": {"gdpr": _gdpr("28(3)", "44")},
     "RES-03": {"gdpr": _gdpr("5(1)(c)", "44")},

@@ -45,13 +45,12 @@ def _control(demand: Demand, subject: Subject, findings: Iterable[Finding]) -> d
 
 
 def _standing(control: Control, subject: Subject) -> Standing:
-    """Return how a control stands that found nothing."""
-    concerned = [
-        (rule, traits) for rule in control.rules for traits in subject.traits.values() if rule.concerns(traits)
-    ]
-    if control.stated and control.whole:
+    """Return how a control stands that found nothing. It is kept only where every fact is known that a plan can tell."""
+    concerned = [(rule, traits) for rule in control.rules for traits in subject.traits.values() if rule.concerns(traits)]
+    known = [_known(rule, traits) for rule, traits in concerned if not rule.live]
+    if control.said(subject):
         return "stated"
-    if control.whole or any(not rule.live and _known(rule, traits) for rule, traits in concerned):
+    if all(known) and (control.whole or known):
         return "kept"
     if concerned:
         return "after_apply"

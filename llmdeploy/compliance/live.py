@@ -241,8 +241,8 @@ def _whole(control: Control, live: Subject, concerned: bool) -> list[_Verdict]:
     """Return what a control says of the stack as a whole; nothing when its rules said all."""
     breaches = list(control.whole(live)) if control.whole else []
     told = [_breached(one) for one in breaches]
-    if control.stated and all(one.result != "fail" for one in told):
-        told.append(_Verdict("manual", f"{control.stated}: {STATED}"))
+    if (said := control.said(live)) and all(one.result != "fail" for one in told):
+        told.append(_Verdict("manual", f"{said}: {STATED}"))
     if told:
         return told
     return [_Verdict("not_checked", _ON_PAPER)] if control.whole and not concerned else []

@@ -78,13 +78,18 @@ class Breach:
     advice: bool = False
 
 
+def _nothing(_subject: Subject) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Control:
     """One control.
 
     demand: what must be so, in one sentence. forces: what is set where the stack file leaves it open, "" for nothing. rules: on
-    single resources; whole: on the stack. stated: what the operator states and no program checks, "" for nothing: its result is
-    `manual`. uncovered: what of the demand nothing here judges or proves, "" for nothing.
+    single resources; whole: on the stack. stated: what the operator can state and no program checks, "" for nothing; said: what
+    of that the stack file does state, "" for nothing: its result is `manual`. uncovered: what of the demand nothing here judges
+    or proves, "" for nothing.
     """
 
     id: str
@@ -95,4 +100,5 @@ class Control:
     whole: Callable[[Subject], Iterable[Breach]] | None = None
     forces: str = ""
     stated: str = ""
+    said: Callable[[Subject], str] = _nothing
     uncovered: str = ""

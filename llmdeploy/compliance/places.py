@@ -171,14 +171,24 @@ class Places:
 
         A regional server of a processor lies in its region. Others are those of an operator outside the EEA.
         """
-        name = host.lower().rstrip(".")
+        if told := next(self._regional(host), None):
+            return told[1]
+        name = _host(host)
+        found = [one for one in self.document["servers"] if any(_below(name, domain) for domain in one["domains"])]
+        return found[0]["country"] if found else None
+
+    def is_regional(self, host: str) -> bool:
+        """Return whether a host name says in which known region of a processor the server lies."""
+        return any(country for _, country in self._regional(host))
+
+    def _regional(self, host: str) -> Iterator[tuple[str, str | None]]:
+        """Yield the label before a processor's domain, and the country of the region that it names."""
+        name = _host(host)
         for processor in self.document["processors"].values():
             for domain in processor["domains"]:
                 if name.endswith(f".{domain}"):
                     before = name.removesuffix(f".{domain}").rpartition(".")[2]
-                    return processor["regions"]["countries"].get(before)
-        found = [one for one in self.document["servers"] if any(_below(name, domain) for domain in one["domains"])]
-        return found[0]["country"] if found else None
+                    yield before, processor["regions"]["countries"].get(before)
 
     def global_services(self, processor: str, region: str = "") -> Mapping[str, str]:
         """Return the services of a processor whose control plane lies in one region for all: service -> that region.
@@ -239,6 +249,10 @@ class Places:
 def _ended(decision: Adequacy, today: date) -> bool:
     until = decision.get("until")
     return until is not None and today > date.fromisoformat(until)
+
+
+def _host(name: str) -> str:
+    return name.lower().rstrip(".")
 
 
 def _below(host: str, domain: str) -> bool:

@@ -43,7 +43,10 @@ def resolve(stack: Stack) -> Policy:
 
 
 def _log_days(stack: Stack, profiles: tuple[str, ...]) -> tuple[int | None, int | None]:
-    """Return the least and the most days that log lines are kept. Raises StackError when no number lies between."""
+    """Return the least and the most days that log lines are kept. Raises StackError when no number lies between.
+
+    A number that is written down is the most as well: some services keep records for some numbers of days only.
+    """
     least = max((days for name in profiles if (days := PROFILES[name].log_days)), default=None)
     most, written = stack.logs.max_days, "retention_days" in stack.logs.model_fields_set
     found = Diagnostics()
@@ -56,7 +59,7 @@ def _log_days(stack: Stack, profiles: tuple[str, ...]) -> tuple[int | None, int 
         sentence = f"log lines are kept {stack.logs.retention_days} days, and logs.max_days allows {most}"
         found.error(sentence, path="logs.retention_days", hint="make one of them fit the other")
     found.raise_if_errors()
-    return least, most
+    return least, most if most is not None else stack.logs.retention_days if written else None
 
 
 def _contradiction(profiles: tuple[str, ...], least: int, path: str, other: str) -> Diagnostic:

@@ -65,7 +65,7 @@ _ENV_LEAKS: Final[Mapping[str, str]] = {
     "VLLM_ALLOW_INSECURE_SERIALIZATION": "runs code that it receives",
     "VLLM_RAY_EXTRA_ENV_VARS_TO_COPY": "hands its environment on",
     "VLLM_MODEL_REDIRECT_PATH": "takes the model from elsewhere than its options say",
-    "LD_PRELOAD": "loads code that sees prompts and answers",
+    **dict.fromkeys(("LD_PRELOAD", "LD_AUDIT", "PYTHONPATH", "PYTHONHOME"), "loads code that sees prompts and answers"),
     "PYTHONASYNCIODEBUG": "prints what its tasks work on",
     "PYTHONDEVMODE": "prints what its tasks work on",
 }

@@ -49,7 +49,7 @@ _NAME: Final = re.compile(rf"{_PART}(?:/{_PART})*\Z")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _BEARER: Final = re.compile(r"\bBearer\s+(.*)\Z", re.IGNORECASE | re.DOTALL)
-_PARAMETER: Final = re.compile(r"""(\w+)\s*=\s*(?:"([^"]*)"|([^\s",]+))""")
+_PARAMETER: Final = re.compile(r"""\b(\w+)\s*=\s*(?:"([^"]*)"|([^\s",]+))""")
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+\Z")
 
 

@@ -88,7 +88,7 @@ def may_carry_token(url: str) -> bool:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects; the token goes to the same server only, and nothing goes from https to http."""
+    """Follows redirects; the token goes to the same server only, and nothing goes from https to what is less."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
@@ -96,8 +96,8 @@ class Redirects(urllib.request.HTTPRedirectHandler):
         """Return the request that follows, with the same method. Raises URLError."""
         following = super().redirect_request(req, fp, code, msg, headers, newurl)
         before, after = urlsplit(req.full_url), urlsplit(newurl)
-        if (before.scheme, after.scheme) == ("https", "http"):
-            raise urllib.error.URLError("it redirects from https to http")
+        if before.scheme == "https" and after.scheme != "https":
+            raise urllib.error.URLError(f"it redirects from https to {after.scheme}")
         if following is not None:
             following.method = req.get_method()
             if (before.scheme, before.netloc) != (after.scheme, after.netloc):

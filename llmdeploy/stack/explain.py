@@ -46,6 +46,9 @@ _BOUNDS = {
 }
 _TYPE = re.compile(r"([a-z]+)_(?:attributes_)?(?:type|parsing|required|from_float)")
 
+_KEPT = "..."
+"""What stands in the way out of a finding for what the stack file says already."""
+
 Path = tuple[str | int, ...]
 
 
@@ -90,6 +93,8 @@ def _finding(
         names = [name for model in models_at(path[:-1], providers) for name in names_of(model)]
         summary = f'unknown key "{shown(str(path[-1]))}"'
         hint = nearest(str(path[-1])[:64], names) if names else "nothing can be said here"
+        if path[-1] == _KEPT:
+            hint = "it stands for what is there already; of compliance: [gdpr] that is profiles: [gdpr]"
         return Diagnostic("error", summary, source.key_place(path), dotted(path[:-1]), hint)
     if kind == "missing":
         return Diagnostic("error", "is required", source.place(path), dotted(path), _description(path, providers))

@@ -131,7 +131,7 @@ class _Builder:
             first = nodes.setdefault(key, node)
             if first is not node and first.key_place:
                 summary = f'the key "{shown(key)}" stands twice, first in line {first.key_place.line}'
-                self._found.error(summary, place, hint="remove one of them")
+                self._found.error(summary, place, hint="write into one of them what both say")
         return nodes
 
     def _key(self, event: yaml.Event, depth: int) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
@@ -164,8 +163,7 @@ class LocalStore:
             before = State.from_json(opened or b"", str(self._state))
         except StateCorrupt:
             return False
-        audited = before.evidence != state.evidence
-        return audited and replace(before, serial=state.serial, evidence=state.evidence) == state
+        return before.evidence != state.evidence and state.same_things(before)
 
     def _replace(self, content: bytes) -> None:
         """Put a whole state in the place of the old one: after a crash, one of the two is there."""

@@ -84,8 +84,8 @@ class Moved(StateCorrupt):
 class State:
     """Everything of one stack that exists.
 
-    lineage is made once and never changes; serial grows with every write that changes something; outputs are the stack's own;
-    evidence: of the newest audit, None when there was none.
+    lineage is made once and never changes; serial grows with every write that changes something but the evidence; outputs are the
+    stack's own; evidence: of the newest audit, None when there was none.
     """
 
     lineage: str
@@ -103,6 +103,10 @@ class State:
     def with_entry(self, entry: Entry) -> State:
         """Return the state with `entry` put in its place."""
         return replace(self, entries={**self.entries, entry.address: entry})
+
+    def same_things(self, other: State) -> bool:
+        """Tell whether both say the same of what exists, whatever was audited since."""
+        return replace(self, serial=other.serial, evidence=other.evidence) == other
 
     def to_json(self, writer: str, *, write: str = "") -> str:
         """Return the file's text: sorted and indented, so that two states can be compared by eye. `writer` is our version.

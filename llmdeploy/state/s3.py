@@ -166,7 +166,8 @@ class S3Store:
         if not self._begun:
             self.begin(self._base or state)
         if self._base is None or replace(state, serial=self._base.serial) != self._base:
-            state = replace(state, serial=max(state.serial, self._serial + 1))
+            changed = self._base is None or not state.same_things(self._base)
+            state = replace(state, serial=max(state.serial, self._serial + changed))
             self._put_state(state)
             begin = self._begin_record(state)
             self._text = self._lines.encode([begin], self._seal)

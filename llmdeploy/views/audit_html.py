@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from .. import __version__
 from ..compliance.live import AuditResult
 from ..compliance.report import LIMITS, SHARED, Report
-from .audit_view import COUNTED, HEADINGS, Group, counts_line, groups, profiles_of, uncovered
+from .audit_view import COUNTED, HEADINGS, Group, counts_line, groups, profiles_of, uncovered, verify_command
 from .html_page import rendered
 
 _MARKS: dict[AuditResult, tuple[str, str]] = {
@@ -52,6 +52,7 @@ def audit_html(report: Report) -> str:
         tallies=tallies,
         sections=[one for one in sections if one.groups],
         uncovered=uncovered(report),
+        verify=verify_command(report),
         identity=_identity(report),
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..chain import Verification
 from ..resource import Tree
+from .audit_view import one_line
 from .document import FORMAT_VERSION
 from .screen import Line, line
 
@@ -16,11 +17,17 @@ Vouched = Literal["given", "newest", "older", "no", "unknown"]
 or no head is known at all."""
 
 _SHOWN = 20
+_SHOWN_CHARACTERS = 200
+_INTACT = {
+    True: "Intact: every record is as it was written, and none is missing.",
+    False: "Intact in itself: its records fit each other, and none is missing between them.",
+}
 _VOUCHED: dict[Vouched, str] = {
     "given": "It is the head that --head gives.",
     "newest": "It is the head that the state names.",
     "older": "It is the head of an older audit; the later ones lead from it to the head in the state.",
-    "no": "It is not the head that it should be: the file was made anew as a whole, or is another one.",
+    "no": "It is not the head that it should be: the file was made anew as a whole, is another one, or is of an audit that ended"
+    " before its head was kept.",
     "unknown": "Which head it must have is not known here, so a file that was made anew as a whole would not be found:"
     " give --head, or name the stack.",
 }
@@ -44,19 +51,25 @@ def verdict_lines(verdict: Verdict) -> Iterator[Line]:
     """Yield what is wrong, line by line, or what is well."""
     found, begin = verdict.found, verdict.found.begin
     for problem in found.problems[:_SHOWN]:
-        yield line((f"{verdict.file}:{problem.line}: ", "bold"), problem.sentence, hang=2)
+        yield line((f"{verdict.file}:{problem.line}: ", "bold"), one_line(problem.sentence), hang=2)
     if len(found.problems) > _SHOWN:
         yield line(f"and {len(found.problems) - _SHOWN} more")
     if begin.get("kind") == "audit":
-        about = f"{begin.get('stack')}, serial {begin.get('serial')}, begun {begin.get('started_at')} by {begin.get('who')}"
+        stack, serial, started_at, who = (_told(begin.get(name)) for name in ("stack", "serial", "started_at", "who"))
+        about = f"{stack}, serial {serial}, begun {started_at} by {who}"
         yield line(f"Evidence of an audit of {about}, {len(found.records)} records", hang=2)
-    yield line(f"Head: {found.head or 'none'}", hang=2)
+    yield line(f"Head: {_told(found.head) or 'none'}", hang=2)
     if found.intact or verdict.vouched in ("no", "unknown"):
         yield line((_VOUCHED[verdict.vouched], "" if verdict.intact else "bold red"), hang=2)
     if verdict.intact:
-        yield line(("Intact: every record is as it was written, and none is missing.", "bold green"), hang=2)
+        yield line((_INTACT[verdict.vouched != "unknown"], "bold green"), hang=2)
     else:
         yield line(("Broken: this file is no evidence.", "bold red"), hang=2)
+
+
+def _told(value: object) -> str:
+    """Return what a file says that anybody may have written, fit for one line."""
+    return one_line(str(value)[:_SHOWN_CHARACTERS])
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Tree]:

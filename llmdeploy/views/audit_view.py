@@ -14,6 +14,7 @@ The JSON document, which only grows within its `format_version`:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
@@ -24,6 +25,7 @@ from ..resource import Tree
 from .document import FORMAT_VERSION
 from .screen import BLANK, Line, line
 from .table import table
+from .visible import visible
 
 HEADINGS: dict[AuditResult, str] = {
     "fail": "Failed",
@@ -100,13 +102,18 @@ def profiles_of(report: Report) -> str:
     return ", ".join(report.profiles) or "none (the baseline)"
 
 
+def verify_command(report: Report) -> str:
+    """Return the command that checks the evidence, for a shell."""
+    return f"llmdeploy audit --verify {shlex.quote(report.file)} --head {report.head}"
+
+
 def audit_lines(report: Report, width: int | None) -> Iterator[Line]:
     """Yield the whole report. width: columns of the screen, None when there is no limit."""
     yield line("Audit of the stack ", (report.stack, "bold"), f"  serial {report.serial}, lineage {report.lineage}", hang=2)
     yield line(f"Profiles: {profiles_of(report)}", hang=2)
     run = f", {report.run_url}" if report.run_url else ""
     yield line(f"From {report.started_at} to {report.finished_at}, by {report.who}{run}", hang=2)
-    hosts = f" (asked: {', '.join(report.hosts)})" if report.hosts else ""
+    hosts = f" (asked: {one_line(', '.join(report.hosts))})" if report.hosts else ""
     yield line(f"{report.observations} observations of {report.resources} resources{hosts}", hang=2)
     for kind in ("fail", "not_checked", "manual"):
         yield from _told(report, kind)
@@ -125,11 +132,16 @@ def _told(report: Report, kind: AuditResult) -> Iterator[Line]:
     for group in found:
         one = group.one
         severity = f" ({one.severity})" if kind == "fail" else ""
-        yield line("  ", (one.control, "bold"), f"  {group.sentence}{severity}", hang=8)
+        yield line("  ", (one.control, "bold"), f"  {one_line(group.sentence)}{severity}", hang=8)
         if kind == "fail":
-            yield from (line(f"      {name}: {text}", hang=8) for name, text in details(one))
+            yield from (line(f"      {name}: {one_line(text)}", hang=8) for name, text in details(one))
         elif one.way_out:
             yield line(f"      way out: {one.way_out}", hang=8)
+
+
+def one_line(text: str) -> str:
+    """Return what a machine may have told on one line, as it is: it must not write lines of this report, nor hide any."""
+    return visible(" ".join(text.split()))
 
 
 def _passed(report: Report, width: int | None) -> Iterator[Line]:
@@ -160,7 +172,7 @@ def _evidence(report: Report) -> Iterator[Line]:
     yield line(f"Evidence: {report.file}", hang=2)
     yield line(f"Head: {report.head}", hang=2)
     yield line("It is kept in the state too. Keep it elsewhere as well: whoever can write both can make both anew.", hang=2)
-    yield line(f"Verify: llmdeploy audit --verify {report.file} --head {report.head}", hang=2)
+    yield line(f"Verify: {verify_command(report)}", hang=2)
     yield BLANK
     yield line(LIMITS, hang=2)
 

@@ -89,9 +89,9 @@ def _machines(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
 
 def _network(request: LayoutRequest, config: AwsConfig) -> Iterator[_Problem]:
     wanted = egress(request, config)
-    if closed(request.policy) and wanted != "endpoints":
-        profiles = ", ".join(request.policy.profiles)
-        sentence = f"egress: {wanted} lets machines reach the internet, which {profiles} does not allow"
+    asked = request.policy.demand("NET-03")
+    if asked and asked.strict and wanted != "endpoints":
+        sentence = f"egress: {wanted} lets machines reach the internet, which NET-03 ({', '.join(asked.profiles)}) does not allow"
         yield "provider.aws.egress", sentence, "use endpoints, or leave it out"
     vpc = config.vpc
     if vpc is None:

@@ -45,12 +45,18 @@ class AwsExistingKey(AwsType[ExistingKeySpec, ExistingKeyOutputs]):
         note = (
             "this KMS key is somebody else's: its policy must let CloudWatch Logs, the machines and the keys' principals use it"
         )
-        return self._told(values, custody=custody(values["key_id"]), notes=(note,))
+        return self._told(values, custody=custody(values["key_id"]), leaves_region=_has_copies(values["key_id"]), notes=(note,))
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """Return its use; its owner pays for the key."""
         del values
         return (requests_line(tariff),)
+
+
+def _has_copies(arn: Tree) -> bool | None:
+    """Tell whether a key can have copies in other regions, which the ids of such keys say; an alias says nothing."""
+    _, key, identifier = str(arn).partition(":key/")
+    return identifier.startswith("mrk-") if key else None
 
 
 RESOURCE = AwsExistingKey()

@@ -17,6 +17,7 @@ from llmdeploy.sdk import Context, Interrupted, LlmdeployError, Observation
 from . import _s6, _systemd
 from ._connection import Connection, Paths
 from ._evidence import Question, answers, bounded, private_question, script_of, unanswered
+from ._probe_program import program
 from ._scripts import render
 from ._service_spec import Service
 from ._session import run_script
@@ -24,7 +25,7 @@ from .host_supervisor import JANITOR
 
 CONTENT: Final = "content_found"
 
-_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - it is looked at, not written to
+_SHARED: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")  # noqa: S108 - it is looked at, not written to
 """Folders of the machine that every program may write to."""
 
 _CANARY_S: Final = 300
@@ -40,13 +41,12 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "egress": "readlink /proc/PID/ns/net /proc/1/ns/net; cat /proc/PID/net/dev",
     "privileged": "grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs)' /proc/PID/status",
     "core_dumps": "grep core /proc/PID/limits; cat /proc/sys/kernel/core_pattern",
-    "private": "stat -c '%a %u %n' {folders}",
     "retention_days": "{retention}",
     CONTENT: "send a random text in each field through {socket}, then: grep -rlF TEXT {searched}",
 }
 """What an auditor could run to see each fact."""
 
-FACTS: Final = tuple(_COMMANDS)
+FACTS: Final = (*_COMMANDS, "private")
 """Everything that a probe of an engine tells."""
 
 
@@ -136,14 +136,14 @@ def told(paths: Paths, place: Place, observations: Sequence[Observation], output
 def _running(paths: Paths, place: Place) -> Question:
     """Return the question how its processes run."""
     facts = {fact: json.loads for fact in _COMMANDS if fact != CONTENT}
-    return Question("", _python("engine_evidence.py", _asked(paths, place), _LOOK_S, user=place.service.user), facts)
+    asked = _asked(paths, place)
+    return Question("", _python(("kernel", "kept"), "engine_evidence", asked, _LOOK_S, user=place.service.user), facts)
 
 
 def _files(paths: Paths, place: Place) -> Question:
     """Return the question whether other users can read what it wrote."""
     owner = place.service.user
-    folders = [folder for folder in (place.data, place.log_folder(paths)) if folder]
-    return private_question(folders, [owner] if owner else [])
+    return private_question(place.folders(paths), [owner] if owner else [])
 
 
 def _canary(paths: Paths, place: Place, pids: Sequence[int]) -> Question:
@@ -155,17 +155,16 @@ def _canary(paths: Paths, place: Place, pids: Sequence[int]) -> Question:
         "folders": _searched(paths, place),
         "logs": [folder] if folder else [],
         "shared": list(_SHARED),
-        "journal": [] if folder else _journal(paths, place),
+        "journal": "" if folder else _systemd.namespace(paths, place.service.name),
         "timeout_s": _CANARY_S,
     }
-    return Question("", _python("engine_canary.py", asked, _CANARY_S + _LOOK_S), {CONTENT: json.loads})
+    return Question("", _python(("kernel", "scan"), "engine_canary", asked, _CANARY_S + _LOOK_S), {CONTENT: json.loads})
 
 
 def _command(paths: Paths, place: Place, fact: str) -> str:
     minutes = f"cat {_service_folder(paths, place)}/data/retention_minutes"
     return _COMMANDS[fact].format(
         socket=place.socket,
-        folders=" ".join(place.folders(paths)),
         searched=" ".join((*_searched(paths, place), *_SHARED)),
         retention=minutes if place.supervisor == "s6" else f"grep MaxRetentionSec {_settings(paths, place)}",
     )
@@ -186,7 +185,6 @@ def _asked(paths: Paths, place: Place) -> dict[str, Any]:
         "argv": list(place.service.argv),
         "env": list(place.service.env),
         "files": {path: sha256(f"{content}\n".encode()).hexdigest() for path, content in place.files.items()},
-        "folders": list(place.folders(paths)),
         "log": log,
         "supervised": supervised,
     }
@@ -204,11 +202,8 @@ def _settings(paths: Paths, place: Place) -> str:
     return _systemd.files(paths, place.service.name)[1]
 
 
-def _journal(paths: Paths, place: Place) -> list[str]:
-    return ["journalctl", f"--namespace={_systemd.namespace(paths, place.service.name)}", "--quiet", "--output=export"]
-
-
-def _python(script: str, asked: Mapping[str, Any], timeout_s: int, *, user: str | None = None) -> str:
-    """Return the fragment that runs a script with a JSON argument and, as second one, the number of a user."""
-    values = {"script": render(script), "asked": json.dumps(asked, sort_keys=True), "timeout_s": timeout_s, "user": user}
+def _python(shared: Sequence[str], name: str, asked: Mapping[str, Any], timeout_s: int, *, user: str | None = None) -> str:
+    """Return the fragment that runs a probe with a JSON argument and, where there is a user, that one's number."""
+    script = program((*(f"evidence.{one}" for one in shared), name))
+    values = {"script": script, "asked": json.dumps(asked, sort_keys=True), "timeout_s": timeout_s, "user": user}
     return render("engine_python.sh.j2", **values)

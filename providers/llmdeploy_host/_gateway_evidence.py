@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 from llmdeploy.sdk import CommandFailed, Context, Interrupted, LlmdeployError, Observation, OperationResult, Prior, Tree, observed
@@ -19,6 +18,7 @@ from ._evidence import bounded
 from ._gateway_scripts import gateway_folder, gateway_sockets
 from ._gateway_spec import SERVICE, HostGatewayOutputs, HostGatewaySpec
 from ._key_format import PATTERN
+from ._probe_program import program as probe_program
 from ._session import run_script
 from .host_supervisor import JANITOR
 
@@ -28,21 +28,7 @@ FACTS = (
 )
 """What the program tells, each with a value or a reason."""
 
-MODULES = ("model", "processes", "tls", "runtime", "records", "keys", "canary", "requests", "files", "main")
-"""The program's modules; none imports a later one."""
-
-_BOOT = """\
-import json, sys, types
-package = types.ModuleType("gateway_evidence")
-package.__path__ = []
-sys.modules["gateway_evidence"] = package
-for name, source in json.loads({sources!r}):
-    module = types.ModuleType("gateway_evidence." + name)
-    module.__package__ = "gateway_evidence"
-    sys.modules[module.__name__] = module
-    exec(compile(source, name + ".py", "exec"), module.__dict__)
-sys.modules["gateway_evidence.main"].main(sys.argv[1])
-"""
+_MODULES = ("model", "processes", "tls", "runtime", "records", "keys", "requests", "files", "main")
 
 
 def evidence(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> OperationResult:
@@ -88,15 +74,10 @@ def _keeper(paths: Paths, supervisor: str) -> dict[str, str]:
     return {"log": _systemd.namespace(paths, SERVICE), "service": _systemd.files(paths, SERVICE)[1], "janitor": ""}
 
 
-@cache
 def program() -> bytes:
     """Return the program as Python reads it from standard input."""
-    # Imported here: every command line reads this module, few look at a gateway.
-    from importlib import resources
-
-    folder = resources.files("llmdeploy_templates") / "host" / "gateway_evidence"
-    sources = [(name, (folder / f"{name}.py").read_text(encoding="utf-8")) for name in MODULES]
-    return _BOOT.format(sources=json.dumps(sources)).encode()
+    shared = ("evidence.kernel", "evidence.kept", "evidence.scan")
+    return probe_program((*shared, *(f"gateway_evidence.{name}" for name in _MODULES))).encode()
 
 
 def read(host: str, output: str) -> list[Observation]:

@@ -6,7 +6,7 @@ from ._evidence import Question, count, flag, word
 from ._scripts import render
 
 LISTS_DAYS = 7
-"""Days after which apt's package lists say nothing about updates any more."""
+"""Days after which signed package lists say nothing about updates any more."""
 
 
 def machine_questions() -> tuple[Question, ...]:
@@ -32,11 +32,11 @@ def cores_question(*, proc: str = "/proc", etc: str = "/etc") -> Question:
     )
 
 
-def updates_question(*, lists: str = "/var/lib/apt/lists", periodic: str = "/var/lib/apt/periodic") -> Question:
-    """Return the question how many security updates are not installed. The folders are apt's; tests give others."""
+def updates_question(*, lists: str = "/var/lib/apt/lists") -> Question:
+    """Return the question how many security updates are not installed. The folder is apt's; tests give another."""
     return Question(
-        command="apt-get -s dist-upgrade | grep -i '^Inst .*security'",
-        script=render("evidence_updates.sh.j2", lists=lists, stamp=f"{periodic}/update-success-stamp", days=LISTS_DAYS),
+        command="apt-get -s --ignore-hold dist-upgrade | grep -i '^Inst .*security'",
+        script=render("evidence_updates.sh.j2", lists=lists, days=LISTS_DAYS),
         facts={"updates_pending": count},
     )
 
@@ -49,10 +49,12 @@ def _clock_question() -> Question:
     )
 
 
-def ssh_question(*, etc: str = "/etc", path: str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin") -> Question:
-    """Return the question whether SSH takes passwords."""
+def ssh_question(
+    *, etc: str = "/etc", path: str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin", pid: str = "/run/sshd.pid"
+) -> Question:
+    """Return the question whether SSH takes passwords. sshd writes the file `pid` whenever it reads its settings."""
     return Question(
         command="sshd -T | grep -iE '^(passwordauthentication|kbdinteractiveauthentication) '",
-        script=render("evidence_ssh.sh.j2", etc=etc, path=path),
+        script=render("evidence_ssh.sh.j2", etc=etc, path=path, pid=pid),
         facts={"ssh_passwords": flag},
     )

@@ -14,6 +14,7 @@ from llmdeploy.sdk import (
     CostLine,
     Identity,
     NotDiffed,
+    Observation,
     OperationResult,
     Outputs,
     Prior,
@@ -122,10 +123,17 @@ class Host(HostType[MachineSpec, HostOutputs]):
         """Where it stands, how it is reached, and what nobody has said of it."""
         host: Tree = values["host"]
         remote = not has_unknown(host) and host["transport"] == "ssh"
-        transit = "encrypted" if remote or has_unknown(host) else "none"
+        over_ssh = remote or has_unknown(host)
         notes = tuple(_notes(values)) if remote else ()
         rented = {"processor": values.get("processor", ""), "service": values.get("service", "")}
-        return Traits(region=values.get("region"), **rented, in_transit=transit, machine=True, notes=notes)
+        return Traits(
+            region=values.get("region"),
+            **rented,
+            in_transit="encrypted" if over_ssh else "none",
+            machine=True,
+            host_key_pinned=host["host_key"] is not None if over_ssh and isinstance(host, Mapping) else None,
+            notes=notes,
+        )
 
     def cost(self, values: Mapping[str, Tree], tariff: Tariff) -> tuple[CostLine, ...]:
         """What an owned machine costs by the owner's prices. A rented one is on the bill where it is rented; this one on none."""
@@ -145,17 +153,24 @@ class Host(HostType[MachineSpec, HostOutputs]):
 
 
 def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResult:
-    """See swap, core dumps, pending updates, clock and SSH of the machine."""
+    """See swap, core dumps, pending updates, clock and SSH of the machine, and whom this run takes for it."""
     del args
-    return observed(ask(ctx, prior.spec_as(MachineSpec).host, machine_questions()))
+    host = prior.spec_as(MachineSpec).host
+    return observed((*ask(ctx, host, machine_questions()), *_believed(host)))
+
+
+def _believed(host: Connection) -> Iterator[Observation]:
+    """Yield whether the connection that just asked took one host key only."""
+    if host.transport == "ssh":
+        yield Observation(
+            fact="host_key_pinned",
+            value=host.host_key is not None,
+            command="llmdeploy show, the spec of the machine: host.host_key",
+            output=host.host_key or "none",
+        )
 
 
 def _notes(values: Mapping[str, Tree]) -> Iterator[str]:
-    if values["host"]["host_key"] is None:
-        yield (
-            "its host key is not pinned: whoever answers at this address first is taken for it; compare the key with the "
-            "machine's own and set host_key"
-        )
     if values.get("owned") and values.get("gpu") is None:
         yield "its GPUs are read when the stack is applied: until then it counts as a machine without any; set gpus"
 

@@ -6,6 +6,7 @@ resource, is spoiled, and exactly the controls that are about it refuse.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ JUDGED_BY_NOBODY = {"AUD-01", "CHG-01", "VUL-01", "AIA-04"}
 ADVICE = {"ENC-06", "KEY-04", "HA-01", "RES-04"}
 """Controls that tell and never refuse."""
 
+_KEY = "arn:aws:kms:eu-central-1:111122223333:key"
 FALLBACK = (
     "fallback: {base_url: https://api.example.com/v1, model: big, api_key: env:HOSTED_KEY}, "
     'tls: {cert: "file:tls/chain.pem", key: "file:tls/key.pem"}'
@@ -35,6 +37,8 @@ HOSTED_IN_GERMANY: Lines = {
     "compliance": compliance("gdpr, hipaa", endpoints="api.example.com: {country: DE, agreement: true}"),
 }
 REGISTRIES = "registry-1.docker.io: site, nvidia.github.io: site"
+OPEN_TO_THE_WORLD = "eu-ai-act, gdpr, hipaa, pci-dss, soc2"
+IN_A_BUCKET = "state: {{s3: {{bucket: my-states, region: {region}{more}}}}}"
 VAULT: Lines = {**HOSTS, "compliance": compliance("airgapped", endpoints=REGISTRIES)}
 """Machines in a closed network: what they fetch comes from mirrors inside, by the same names."""
 
@@ -54,8 +58,19 @@ SPOILED: list[tuple[str, Lines, Lines, str]] = [
     ("KEY-02", LOCAL, {"keys": "keys: [{name: me, principal: me}, {name: you, principal: me}]"}, "keys"),
     ("KEY-06", LOCAL, {"gateway": "gateway: {domain: llm.example.com}"}, "gateway"),
     ("STATE-02", LOCAL, {"state": "state: {local: {}}"}, "state"),
-    ("STATE-02", LOCAL, {"state": "state: {s3: {bucket: my-states, region: eu-central-1}}"}, "state"),
-    ("RES-01", LOCAL, {"state": 'state: {s3: {bucket: my-states, region: us-east-1, kms_key: "alias/x"}}'}, "state"),
+    (
+        "STATE-02",
+        LOCAL,
+        {"state": IN_A_BUCKET.format(region="eu-central-1", more=""), "compliance": compliance(OPEN_TO_THE_WORLD)},
+        "state",
+    ),
+    (
+        "RES-01",
+        LOCAL,
+        {"state": IN_A_BUCKET.format(region="us-east-1", more=", kms_key: k"), "compliance": compliance(OPEN_TO_THE_WORLD)},
+        "state",
+    ),
+    ("NET-04", LOCAL, {"state": IN_A_BUCKET.format(region="eu-central-1", more=", kms_key: k")}, "state"),
     ("RET-01", LOCAL, {"logs": ""}, "version"),
     ("SUP-03", LOCAL, {"compliance": without("mirrors: true")}, "compliance"),
     ("DPA-01", LOCAL, {"compliance": without("ropa: true")}, "compliance"),
@@ -72,6 +87,9 @@ SPOILED: list[tuple[str, Lines, Lines, str]] = [
     ("RES-02", HOSTED_IN_GERMANY, hosted("gdpr", "api.example.com: DE"), "gateway"),
     ("RES-02", HOSTED_IN_GERMANY, hosted("gdpr", "api.example.com: {country: US, agreement: true}"), "gateway"),
     ("BAA-01", HOSTED_IN_GERMANY, hosted("hipaa"), "gateway"),
+    ("PAN-01", HOSTED_IN_GERMANY, hosted("pci-dss"), "gateway"),
+    ("PAN-01", HOSTED_IN_GERMANY, hosted("pci-dss", "api.example.com: DE"), "gateway"),
+    ("HOST-01", HOSTS, {"provider": re.sub(r', host_key: "[^"]*"', "", HOSTS["provider"])}, "provider"),
     ("BAA-01", HOSTED_IN_GERMANY, hosted("hipaa", "api.example.com: US"), "gateway"),
     (
         "DPA-01",
@@ -84,6 +102,9 @@ SPOILED: list[tuple[str, Lines, Lines, str]] = [
     ("BAA-01", AWS, {"compliance": compliance("hipaa", attest="dpa: true")}, "compliance"),
     ("DPA-01", AWS, {"compliance": compliance("gdpr", attest="ropa: true, dpia: true")}, "compliance"),
     ("RET-01", AWS, {"logs": "logs: {retention_days: 370, max_days: 380}"}, "logs"),
+    # CloudWatch Logs keeps them for 400.
+    ("RET-01", AWS, {"logs": "logs: {retention_days: 370}"}, "logs"),
+    ("RES-01", AWS, {"provider": f'provider: {{aws: {{kms_key: "{_KEY}/mrk-1234abcd12ab34cd56ef1234567890ab"}}}}'}, "provider"),
 ]
 
 
@@ -207,6 +228,29 @@ def test_a_hosted_fallback_must_stand_inside_and_be_agreed(tmp_path: Path, endpo
     assert found == (set() if passes else {("RES-02", "gateway")})
 
 
+@pytest.mark.parametrize(
+    ("host", "endpoint", "passes"),
+    [
+        ("bedrock-runtime.us-east-1.amazonaws.com", "{country: DE, agreement: true}", False),
+        ("bedrock-runtime.us-east-1.amazonaws.com", "site", True),
+        ("bedrock-runtime.eu-central-1.amazonaws.com", "{country: DE, agreement: true}", True),
+        ("eu.api.openai.com", "{country: DE, agreement: true}", True),
+    ],
+)
+def test_where_a_processors_region_lies_is_not_for_the_stack_file_to_say(
+    tmp_path: Path, host: str, endpoint: str, passes: bool
+) -> None:
+    changed = {"gateway": HOSTED["gateway"].replace("api.example.com", host), **hosted("gdpr", f"{host}: {endpoint}")}
+    assert planned(tmp_path, text(HOSTED, changed)).refusals == (set() if passes else {("RES-02", "gateway")})
+
+
+def test_nobody_is_airgapped_at_a_processor_whatever_the_endpoints_say(tmp_path: Path) -> None:
+    endpoints = f"logs.eu-central-1.amazonaws.com: site, {REGISTRIES}"
+    made = planned(tmp_path, text(AWS, {"compliance": compliance("airgapped", endpoints=endpoints)}))
+    assert made.refusals == {("NET-04", "provider")}
+    assert {one.address for one in made.of("NET-04")} == {"host.node-0", "host.node-1"}
+
+
 def test_a_machine_of_which_nobody_says_where_it_is_counts_as_nowhere(tmp_path: Path) -> None:
     (finding,) = [one for one in planned(tmp_path, text(LOCAL, {"region": ""})).plan.findings if one.refuses]
     assert (finding.control, finding.address) == ("RES-01", "host.local")
@@ -263,6 +307,7 @@ ON_THIS_MACHINE: list[tuple[str, str, dict[str, Any]]] = [
     ("KEY-01", "host_gateway.local", {"stored_keys": "clear"}),
     ("KEY-02", "host_gateway.local", {"authenticated": False, "exposure": "private"}),
     ("KEY-02", "api_key.me", {"principal": None}),
+    ("KEY-02", "host_gateway.local", {"authenticated": None, "exposure": "private"}),
     ("KEY-05", "host_home.local", {"private": False}),
     ("SUP-02", "host_weights.local", {"formats": ("pickle",)}),
     ("SUP-02", "host_weights.local", {"formats": ("safetensors", "unknown")}),
@@ -383,6 +428,17 @@ def test_a_public_endpoint_without_a_key_is_refused_as_public_and_as_keyless(tmp
 def test_a_stack_that_logs_no_requests_is_refused(tmp_path: Path, twins: dict[str, Made]) -> None:
     made = twin(twins, LOCAL, tmp_path)
     assert made.altered("host_gateway.local", log_fields=None) == {"AUD-02", "AIA-01"}
+
+
+def test_a_gateway_that_does_not_say_how_long_it_keeps_records_is_refused(tmp_path: Path, twins: dict[str, Made]) -> None:
+    made = twin(twins, LOCAL, tmp_path)
+    assert made.altered("host_gateway.local", retention_days=None) == {"RET-01", "RET-02", "AIA-02"}
+
+
+def test_prompts_that_go_to_somebody_without_a_name_are_refused(tmp_path: Path, twins: dict[str, Made]) -> None:
+    flow = DataFlow(what="prompts", to="a partner of ours", carries="prompts")
+    found = twin(twins, LOCAL, tmp_path).altered("host_gateway.local", data_flows=(flow,))
+    assert found == {"RES-02", "BAA-01", "PAN-01", "NET-04"}
 
 
 def test_an_engines_output_may_be_gone_sooner_than_log_lines(tmp_path: Path, twins: dict[str, Made]) -> None:

@@ -124,6 +124,15 @@ def test_controls_never_say_the_forbidden_word_and_are_plain_text() -> None:
         assert said.isascii(), said
 
 
+def test_no_way_out_drops_what_the_stack_file_says_of_its_profiles(tmp_path: Path) -> None:
+    """Who writes `compliance: {attest: ...}` over `compliance: [gdpr]` has a plan that nothing judges."""
+    unstated = planned(tmp_path, text(LOCAL, {"compliance": f"compliance: [{', '.join(set(NAMES) - {'none'})}]", "logs": ""}))
+    told = [one.way_out for one in unstated.plan.findings] + [rule.way_out for one in CONTROLS.values() for rule in one.rules]
+    about = [way_out for way_out in told if "compliance: {" in way_out]
+    assert all(any(word in one for one in about) for word in ("dpia", "mirrors", "ai_act", "residency", "endpoints"))
+    assert [way_out for way_out in about if "compliance: {..., " not in way_out] == []
+
+
 @pytest.mark.parametrize("control", list(CONTROLS.values()), ids=list(CONTROLS))
 def test_a_control_says_what_it_wants_or_that_nothing_judges_it(control: Any) -> None:
     assert control.title

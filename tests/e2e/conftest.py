@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
 from .guarded import Guarded
 from .laptop import Laptop, start_laptop
+
+HERE = Path(__file__).resolve().parent
+ORDER = ("test_privacy_canary", "test_audit", "test_main_job")
+"""Modules that share a machine: the last one takes everything away."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of these modules into this order, and leave all others where they are."""
+    places = [place for place, item in enumerate(items) if item.path.stem in ORDER and item.path.parent == HERE]
+    chosen = sorted((items[place] for place in places), key=lambda item: ORDER.index(item.path.stem))
+    for place, item in zip(places, chosen, strict=True):
+        items[place] = item
 
 
 @pytest.fixture
@@ -30,6 +43,7 @@ def shared_laptop(tmp_path_factory: pytest.TempPathFactory) -> Generator[Laptop]
 def guarded(shared_laptop: Laptop) -> Guarded:
     """A stack under a profile on that machine, applied by the command line."""
     stack = Guarded(shared_laptop)
+    shared_laptop.beside.callback(stack.destroy)
     stack.write()
     stack.cli("apply --yes")
     return stack

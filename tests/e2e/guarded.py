@@ -10,6 +10,7 @@ import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from llmdeploy_host._x509 import issue_ca, issue_server
@@ -115,6 +116,14 @@ def reply_of(raw: bytes) -> tuple[int, bytes]:
     return (int(words[1]), body) if len(words) > 1 and words[0].startswith(b"HTTP/") else (0, raw)
 
 
+def gateway_says(path: Path, command: str) -> bytes:
+    """Return a reply of HAProxy's own socket."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(str(path))
+        link.sendall(f"{command}\n".encode())
+        return b"".join(iter(lambda: link.recv(65536), b""))
+
+
 class Guarded:
     """The stack, and what it needs from its operator."""
 
@@ -158,3 +167,7 @@ class Guarded:
         assert self._tls is not None
         key = self.machine.path(self.json("output")["keys"]["me"]["file"]).read_text().strip()
         return Endpoint(PORT, self._tls, DOMAIN, key)
+
+    def destroy(self) -> None:
+        """Take the stack away."""
+        self.cli("destroy --yes")

@@ -8,6 +8,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -82,7 +83,7 @@ class Http:
 
 @dataclass
 class Laptop:
-    """The machine, and what the README's first command printed on it."""
+    """The machine, and what the README's first command printed on it. beside: takes away what else was put on it."""
 
     machine: Machine
     printed: str
@@ -91,6 +92,7 @@ class Laptop:
     packages_before: frozenset[str]
     clients: list[openai.OpenAI] = field(default_factory=list[openai.OpenAI])
     answers: list[str] = field(default_factory=list[str])
+    beside: ExitStack = field(default_factory=ExitStack)
 
     def cli(
         self,

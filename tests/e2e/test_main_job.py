@@ -33,6 +33,12 @@ PROMPT_CANARY = "canaryPROMPTq7x"
 CHAT: dict[str, Any] = {"model": "tiny-random", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def alone(shared_laptop: Laptop) -> None:
+    """What other modules put beside the stack is gone before the first test."""
+    shared_laptop.beside.close()
+
+
 def routes() -> list[tuple[str, str]]:
     """Return (method, path) of every route of the engine's own API."""
     rows = (ROOT / "tests/golden/vllm_openapi_routes.txt").read_text().splitlines()

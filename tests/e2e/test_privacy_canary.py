@@ -9,7 +9,6 @@ import gzip
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -25,7 +24,7 @@ from tests.lab.marker import card_number, marker, shapes
 from tests.lab.scan import Scan
 
 from .canary_requests import Bodies
-from .guarded import Endpoint, Guarded, read_all
+from .guarded import Endpoint, Guarded, gateway_says, read_all
 from .laptop import Laptop
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -226,14 +225,6 @@ def pages(guarded: Guarded) -> dict[str, bytes]:
     for verb in ("status", "show --format json", "output", "logs host_engine.local -n 5000", "logs host_gateway.local -n 5000"):
         found[verb] = guarded.cli(verb).encode()
     return found
-
-
-def gateway_says(path: Path, command: str) -> bytes:
-    """Return a reply of HAProxy's own socket."""
-    with socket.socket(socket.AF_UNIX) as link:
-        link.connect(str(path))
-        link.sendall(f"{command}\n".encode())
-        return b"".join(iter(lambda: link.recv(65536), b""))
 
 
 def test_nothing_of_it_is_found_anywhere(endpoints: dict[str, Endpoint], sent: Sent, guarded: Guarded) -> None:

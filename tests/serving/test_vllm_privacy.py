@@ -91,6 +91,7 @@ def test_the_level_of_the_command_line_is_stronger_than_the_environments() -> No
         ("VLLM_USE_RUST_FRONTEND", "1", "another server program"),
         ("VLLM_PLUGINS", "own", "loads plugins"),
         ("LD_PRELOAD", "/x.so", "loads code"),
+        ("PYTHONPATH", "/x", "loads code"),
     ],
 )
 def test_variables_that_write_content_down(name: str, value: str, words: str) -> None:

@@ -287,8 +287,9 @@ def test_the_token_is_never_sent_unencrypted_over_a_network(environ: Mapping[str
     assert web.may_carry_token(Hub(environ).endpoint) is sends
 
 
-def test_a_redirect_away_from_https_is_refused() -> None:
+@pytest.mark.parametrize("scheme", ["http", "ftp"])
+def test_a_redirect_away_from_https_is_refused(scheme: str) -> None:
     request = Request("https://hub.example.com/x", headers={"Authorization": "Bearer x"})
     handler = web.Redirects()  # no server here speaks https with a trusted name
-    with pytest.raises(OSError, match="from https to http"):
-        handler.redirect_request(request, None, 302, "", {}, "http://hub.example.com/x")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(OSError, match=f"from https to {scheme}"):
+        handler.redirect_request(request, None, 302, "", {}, f"{scheme}://hub.example.com/x")  # pyright: ignore[reportArgumentType]

@@ -99,6 +99,7 @@ PARTS = [
     more("residency", "compliance: {residency: mars}", "valid: adequate, eea, eu"),
     more("attest yes", "compliance: {attest: {baa: yes}}", "yes means true in YAML"),
     more("attest unknown", "compliance: {attest: {dpaa: true}}", 'did you mean "dpa"?'),
+    more("way out with its dots", "compliance: {..., attest: {baa: true}}", 'unknown key "..." (it stands for what is there'),
     more("ai act without role", "compliance: {attest: {ai_act: {high_risk: true, intended_purpose: x}}}", "role: is required"),
     more("gpu in capitals", "hardware: {gpu: L40S}", "small letters"),
     more("gpu none with count", "hardware: {gpu: none, count: 1}", "does not go together with gpu: none"),

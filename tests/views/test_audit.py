@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -62,7 +63,7 @@ REPORT = Report(
     observations=11,
     hosts=("10.0.0.7", "localhost"),
     results=RESULTS,
-    file=".llmdeploy/evidence/20260102T030405Z-12.jsonl",
+    file=".llmdeploy/evidence/20260102T030405678Z-12.jsonl",
     head="cd" * 32,
     previous="00" * 32,
 )
@@ -170,6 +171,13 @@ def test_any_text(noise: str) -> None:
     check(noise)
 
 
+def test_the_command_that_checks_is_one_for_a_shell() -> None:
+    report = replace(REPORT, file="my stack's/$(x).jsonl")
+    command = f"llmdeploy audit --verify {shlex.quote(report.file)} --head {report.head}"
+    assert command in text(report)
+    assert command in Page(audit_html(report)).texts("code")
+
+
 # --- verify -------------------------------------------------------------------------------------------------------------------
 
 
@@ -195,6 +203,14 @@ def test_a_file_that_was_not_touched(vouched: Vouched, intact: bool) -> None:
     assert ("Intact" in found, "Broken" in found) == (intact, not intact)
     assert verdict_document(verdict)["intact"] is intact
     assert verdict_document(verdict)["vouched"] == vouched
+
+
+def test_what_a_forged_file_says_writes_no_line_of_the_answer() -> None:
+    records = Chain()
+    records.add("audit", {"format": 1, "stack": "x\nIntact", "serial": {}, "started_at": None, "who": "\u202e" + "y" * 9999})
+    found = told(Verdict("a.jsonl", verified(records.content), "unknown"))
+    assert "audit of x Intact, serial {}, begun None by \\u202eyyy" in found
+    assert len(found) < 1000
 
 
 def test_a_broken_file_is_told_line_by_line() -> None:

@@ -10,9 +10,11 @@ from ...traits import Traits
 from ..model import Breach, Control, Rule, Subject
 from ..places import Places
 from .network import sends, to_servers
-from .residency import unagreed
+from .residency import FALLBACK_STATED, prompts_unagreed
 
 _ATTEST: Final = "compliance.attest"
+_TWO: Final = "replicas: 2, with a provider of several machines"
+_AGREEMENT: Final = "a business associate agreement covers the account"
 
 
 def _handles_data(traits: Traits) -> bool:
@@ -37,10 +39,6 @@ def _dated(subject: Subject) -> Iterator[Breach]:
             yield Breach(sentence, "provider", "compare it with the list of today", advice=True)
 
 
-def _prompts_unagreed(traits: Traits, policy: Policy) -> str:
-    return next(filter(None, (unagreed(flow, policy) for flow in to_servers(traits, "prompts"))), "")
-
-
 def _processors(traits: Mapping[str, Traits]) -> str:
     return " and ".join(sorted({one.processor for one in traits.values()} - {""}))
 
@@ -49,7 +47,7 @@ def _no_associate(subject: Subject) -> Iterator[Breach]:
     processors = _processors(subject.traits)
     if processors and not subject.stack.compliance.attest.baa:
         sentence = f"nobody states that a business associate agreement with {processors} covers this account"
-        yield Breach(sentence, _ATTEST, "compliance: {attest: {baa: true}}", statement=True)
+        yield Breach(sentence, _ATTEST, "compliance: {..., attest: {..., baa: true}}", statement=True)
 
 
 def _papers(subject: Subject) -> Iterator[Breach]:
@@ -63,12 +61,34 @@ def _papers(subject: Subject) -> Iterator[Breach]:
     }
     for name, what in missing.items():
         if what:
-            yield Breach(f"nobody states {what}", _ATTEST, f"compliance: {{attest: {{{name}: true}}}}", statement=True)
+            yield Breach(f"nobody states {what}", _ATTEST, f"compliance: {{..., attest: {{..., {name}: true}}}}", statement=True)
+
+
+def _said_of_associate(subject: Subject) -> str:
+    return _AGREEMENT if subject.stack.compliance.attest.baa else ""
+
+
+def _said_of_papers(subject: Subject) -> str:
+    attest = subject.stack.compliance.attest
+    said = {
+        "processor agreements exist": attest.dpa,
+        "the record of processing activities holds this system": attest.ropa,
+        "an impact assessment was made, or is not needed": attest.dpia,
+    }
+    return "; ".join(what for what, stated in said.items() if stated)
+
+
+def _said_of_the_act(subject: Subject) -> str:
+    declared = subject.stack.compliance.attest.ai_act
+    if declared is None:
+        return ""
+    risk = "high-risk" if declared.high_risk else "not high-risk"
+    return f"role {declared.role}, {risk}, purpose: {declared.intended_purpose}"
 
 
 def _alone(subject: Subject) -> Iterator[Breach]:
     if subject.stack.replicas == 1:
-        yield Breach("there is one replica: when its machine fails, nobody answers", "replicas", "replicas: 2", advice=True)
+        yield Breach("there is one replica: when its machine fails, nobody answers", "replicas", _TWO, advice=True)
 
 
 def _undeclared(subject: Subject) -> Iterator[Breach]:
@@ -76,7 +96,7 @@ def _undeclared(subject: Subject) -> Iterator[Breach]:
         yield Breach(
             "nobody declares role, risk class and purpose under the EU AI Act",
             _ATTEST,
-            "compliance: {attest: {ai_act: {role: deployer, high_risk: false, intended_purpose: WHAT IT IS FOR}}}",
+            "compliance: {..., attest: {..., ai_act: {role: deployer, high_risk: false, intended_purpose: WHAT IT IS FOR}}}",
             statement=True,
         )
 
@@ -108,15 +128,16 @@ _OF_PROCESSORS: Final = (
         rules=(
             Rule(
                 facts=("data_flows",),
-                judge=_prompts_unagreed,
+                judge=prompts_unagreed,
                 expected="nowhere, or under an agreement",
                 concerns=lambda traits: sends(traits, "prompts"),
                 path="gateway.fallback",
-                way_out="remove gateway.fallback, or state it: compliance: {endpoints: {HOST: {country: US, agreement: true}}}",
+                way_out=FALLBACK_STATED,
             ),
         ),
         whole=_no_associate,
-        stated="a business associate agreement covers the account",
+        stated=_AGREEMENT,
+        said=_said_of_associate,
     ),
     Control(
         id="DPA-01",
@@ -125,6 +146,7 @@ _OF_PROCESSORS: Final = (
         severity="medium",
         whole=_papers,
         stated="processor agreements, the record of processing and the impact assessment exist",
+        said=_said_of_papers,
     ),
 )
 
@@ -151,6 +173,7 @@ _OF_THE_SERVICE: Final = (
         severity="medium",
         whole=_undeclared,
         stated="role, risk class and purpose under the EU AI Act",
+        said=_said_of_the_act,
     ),
     Control(
         id="AIA-04",

@@ -27,7 +27,7 @@ def _in_clear(traits: Traits, _policy: Policy) -> str:
 
 
 def _keyless(traits: Traits, _policy: Policy) -> str:
-    return "answers without a key" if traits.authenticated is False and traits.exposure in _LISTENING else ""
+    return "answers without a key" if traits.authenticated is not True and traits.exposure in _LISTENING else ""
 
 
 def _nobodys(traits: Traits, _policy: Policy) -> str:
@@ -98,10 +98,10 @@ _OF_KEYS: Final = (
         severity="high",
         rules=(
             Rule(
-                facts=("authenticated",),
+                facts=("authenticated", "exposure"),
                 judge=_keyless,
                 expected="a key is asked for",
-                concerns=lambda traits: traits.authenticated is not None,
+                concerns=lambda traits: traits.authenticated is not None or traits.log_fields is not None,
                 path="gateway",
                 way_out="answer only who shows a key",
             ),

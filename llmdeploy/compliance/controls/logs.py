@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from ...policy import Policy
-from ...serving import engine
 from ...traits import Traits
 from ..model import Breach, Control, Rule, Subject
+from ..processes import keeps_content, leaks, reports
+from .network import sends
+from .residency import FALLBACK_STATED, prompts_unagreed
 
 _LISTED: Final = """
     ts request_id key_id principal tenant model model_revision route endpoint method status error_class termination
@@ -51,14 +53,11 @@ def _gives_away(traits: Traits, _policy: Policy) -> str:
     if process is None:
         return ""
     # KV caches, traces and fetched addresses carry prompts too, and only some profiles have a control on each of them.
-    named = engine(process.engine)
-    ways = (judge(process.argv, process.env) for judge in (named.leaks, named.keeps_content, named.reports))
-    return "; ".join(dict.fromkeys(sentence for found in ways for sentence in found))
+    return "; ".join(dict.fromkeys((*leaks(process), *keeps_content(process), *reports(process))))
 
 
 def _keeps(traits: Traits, _policy: Policy) -> str:
-    process = traits.process
-    return "; ".join(engine(process.engine).keeps_content(process.argv, process.env)) if process else ""
+    return "; ".join(keeps_content(traits.process)) if traits.process else ""
 
 
 def _open_fields(traits: Traits, _policy: Policy) -> str:
@@ -116,11 +115,13 @@ def _unstated(subject: Subject) -> Iterator[Breach]:
 
 def _too_long(traits: Traits, policy: Policy) -> str:
     days, (_, most) = traits.retention_days, policy.log_days
-    return f"keeps records {days} days, longer than {most}" if days is not None and most is not None and days > most else ""
+    if days is None:
+        return "does not say how long it keeps records"
+    return f"keeps records {days} days, longer than {most}" if most is not None and days > most else ""
 
 
 def _keeps_records(traits: Traits) -> bool:
-    return traits.retention_days is not None
+    return traits.retention_days is not None or _logs(traits)
 
 
 def _keeps_log_lines(traits: Traits) -> bool:
@@ -131,7 +132,9 @@ def _keeps_log_lines(traits: Traits) -> bool:
 def _least(least: int) -> Rule:
     def too_short(traits: Traits, _policy: Policy) -> str:
         days = traits.retention_days
-        return f"keeps records {days} days, and {least} are the least" if days is not None and days < least else ""
+        if days is None:
+            return f"does not say how long it keeps records, and {least} days are the least"
+        return f"keeps records {days} days, and {least} are the least" if days < least else ""
 
     return Rule(
         facts=("retention_days",),
@@ -258,8 +261,17 @@ _CONTENT: Final = (
                 path="engine.args",
                 way_out="remove it from engine.args",
             ),
+            Rule(
+                facts=("data_flows",),
+                judge=prompts_unagreed,
+                expected="no prompts passed on, or under an agreement",
+                concerns=lambda traits: sends(traits, "prompts"),
+                path="gateway.fallback",
+                way_out=FALLBACK_STATED,
+            ),
             _CANARY,
         ),
+        uncovered="what a hosted fallback keeps under its agreement",
     ),
 )
 
@@ -308,10 +320,10 @@ _RECORDS: Final = (
             Rule(
                 facts=("retention_days",),
                 judge=_too_long,
-                expected="within logs.max_days",
+                expected="within logs.max_days, or logs.retention_days where that is all there is",
                 concerns=_keeps_records,
                 path="logs",
-                way_out="choose days that the service can keep, or allow more: logs: {max_days: N}",
+                way_out="choose days that the service can keep, or allow more: logs: {..., max_days: N}",
             ),
         ),
         whole=_unstated,

@@ -13,6 +13,12 @@ def _passwords(traits: Traits, _policy: Policy) -> str:
     return "takes passwords over SSH" if traits.ssh_passwords else ""
 
 
+def _not_pinned(traits: Traits, _policy: Policy) -> str:
+    if traits.host_key_pinned is not False:
+        return ""
+    return "is reached over SSH without its host key being pinned: whoever answers at its address first is taken for it"
+
+
 def _outdated(traits: Traits, _policy: Policy) -> str:
     count = traits.updates_pending or 0
     return f"lacks {count} security update{'s'[: count != 1]}" if count else ""
@@ -25,8 +31,8 @@ def _privileged(traits: Traits, _policy: Policy) -> str:
 CONTROLS: Final = (
     Control(
         id="HOST-01",
-        title="SSH takes keys only",
-        demand="machines take no passwords over SSH",
+        title="SSH takes keys only, and nobody answers in a machine's place",
+        demand="machines take no passwords over SSH, and their host keys are pinned",
         severity="medium",
         rules=(
             Rule(
@@ -37,8 +43,15 @@ CONTROLS: Final = (
                 path="provider",
                 way_out="on the machine: PasswordAuthentication no in /etc/ssh/sshd_config",
             ),
+            Rule(
+                facts=("host_key_pinned",),
+                judge=_not_pinned,
+                expected="a pinned host key",
+                concerns=lambda traits: traits.host_key_pinned is not None,
+                path="provider",
+                way_out="compare the key with the machine's own, and set it: host_key: ssh-ed25519 ...",
+            ),
         ),
-        uncovered="whether the host key of a machine is pinned: the plan says it loudly where it is not",
     ),
     Control(
         id="HOST-02",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from ...policy import Policy
 from ...traits import Carries, DataFlow, Traits
-from ..model import Control, Rule
+from ..model import Breach, Control, Rule, Subject
 
 ANYWHERE: Final = "the internet"
 """What a data flow goes to that no list of servers bounds."""
@@ -22,8 +22,13 @@ def sends(traits: Traits, carries: Carries | None = None) -> bool:
 
 
 def to_servers(traits: Traits, carries: Carries | None = None) -> tuple[DataFlow, ...]:
-    """Return the flows to servers with a host name; others are words for what a machine's administrator has set up."""
-    return tuple(flow for flow in traits.data_flows if " " not in flow.to and carries in (None, flow.carries))
+    """Return the flows to servers. Files are also fetched from what a machine's administrator has set up: that has no host name,
+    and is told in words."""
+    return tuple(flow for flow in traits.data_flows if carries in (None, flow.carries) and not _in_words(flow))
+
+
+def _in_words(flow: DataFlow) -> bool:
+    return flow.carries == "requests" and " " in flow.to
 
 
 def named(flows: Iterable[DataFlow]) -> str:
@@ -69,6 +74,15 @@ def _off_site(traits: Traits, policy: Policy) -> str:
     return f"sends {flows[0].what} to {named(flows)}, of which nobody states that it stands inside the site" if flows else ""
 
 
+def _elsewhere(traits: Traits, _policy: Policy) -> str:
+    return f"is a machine of {traits.processor}, which stands outside the site" if traits.processor else ""
+
+
+def _state_elsewhere(subject: Subject) -> Iterator[Breach]:
+    if subject.stack.state.s3 is not None:
+        yield Breach("the state leaves the site: it lies in a bucket", "state", "state: {local: {}}")
+
+
 def _on_site(flow: DataFlow, policy: Policy) -> bool:
     endpoint = policy.endpoints.get(flow.to)
     return endpoint is not None and endpoint.country == "site"
@@ -105,7 +119,7 @@ CONTROLS: Final = (
                 way_out="let listed addresses in only, or nobody",
             ),
             Rule(
-                facts=("exposure", "authenticated"),
+                facts=("exposure", "authenticated", "in_transit"),
                 judge=_open,
                 expected="not public, or with TLS and a key",
                 concerns=lambda traits: traits.authenticated is not None,
@@ -168,9 +182,19 @@ CONTROLS: Final = (
                 expected="nothing, or servers inside the site",
                 concerns=sends,
                 path="compliance.endpoints",
-                way_out="use a server inside the site, and state it: compliance: {endpoints: {hub.example.internal: site}}",
+                way_out="use a server inside the site, and state it: compliance: {..., endpoints: {..., HOST: site}}",
+            ),
+            Rule(
+                facts=("machine",),
+                judge=_elsewhere,
+                expected="a machine inside the site",
+                concerns=lambda traits: traits.machine and traits.processor != "",
+                path="provider",
+                way_out="use machines of your own: provider: {local: {}} or {hosts: [...]}",
+                stated=True,
             ),
         ),
+        whole=_state_elsewhere,
         uncovered="routes and name resolution of the site's own network",
     ),
     Control(
@@ -188,7 +212,7 @@ CONTROLS: Final = (
                 way_out="take TLS 1.2 and newer only",
             ),
             Rule(
-                facts=("in_transit",),
+                facts=("in_transit", "exposure"),
                 judge=_clear,
                 expected="encrypted",
                 concerns=_answers,

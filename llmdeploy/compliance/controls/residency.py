@@ -6,14 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ...policy import Policy
-from ...serving import engine
 from ...traits import DataFlow, Traits
 from ..model import Breach, Control, Rule, Subject
 from ..places import Places
+from ..processes import reports
 from .network import sends, to_servers
 
-_ADEQUATE: Final = "or compliance: {residency: adequate}, where that is enough"
-_CONDITION_MET: Final = "compliance: {attest: {adequacy_conditions: [US]}}, where that is so"
+FALLBACK_STATED: Final = (
+    "remove gateway.fallback, or state it: compliance: {..., endpoints: {..., HOST: {country: DE, agreement: true}}}"
+)
+"""The way out where prompts may go to a hosted fallback. In every way out `...` stands for what the stack file says already."""
+
+_ADEQUATE: Final = "or compliance: {..., residency: adequate}, where that is enough"
+_CONDITION_MET: Final = "compliance: {..., attest: {..., adequacy_conditions: [US]}}, where that is so"
 
 
 def _of_ones_own(traits: Traits) -> bool:
@@ -87,7 +92,7 @@ def _condition(country: str, policy: Policy) -> str:
 
 
 def _prompts_leave(traits: Traits, policy: Policy) -> str:
-    found = (_misdirected(flow, policy) or unagreed(flow, policy) for flow in to_servers(traits, "prompts"))
+    found = (_misdirected(flow, policy) or _unagreed(flow, policy) for flow in to_servers(traits, "prompts"))
     return next(filter(None, found), "")
 
 
@@ -109,12 +114,22 @@ def _misdirected(flow: DataFlow, policy: Policy) -> str:
 
 
 def _stands(host: str, policy: Policy) -> str | None:
-    """Return the country of a server, or `site`: as the operator states it, else as the table knows it."""
-    endpoint = policy.endpoints.get(host)
-    return endpoint.country if endpoint else Places.load().server_country(host)
+    """Return the country of a server, or `site`: as the operator states it, else as the table knows it.
+
+    In which country a processor's region lies is no matter of opinion; that its name leads to a server inside may be so.
+    """
+    endpoint, places = policy.endpoints.get(host), Places.load()
+    if endpoint is None or (endpoint.country != "site" and places.is_regional(host)):
+        return places.server_country(host)
+    return endpoint.country
 
 
-def unagreed(flow: DataFlow, policy: Policy) -> str:
+def prompts_unagreed(traits: Traits, policy: Policy) -> str:
+    """Return what is wrong where prompts go to a server and nobody states an agreement with whoever runs it."""
+    return next(filter(None, (_unagreed(flow, policy) for flow in to_servers(traits, "prompts"))), "")
+
+
+def _unagreed(flow: DataFlow, policy: Policy) -> str:
     """Return what is wrong where nobody states an agreement with whoever runs a server, "" for one of the operator's own."""
     endpoint = policy.endpoints.get(flow.to)
     if endpoint is not None and (endpoint.country == "site" or endpoint.agreement):
@@ -123,10 +138,7 @@ def unagreed(flow: DataFlow, policy: Policy) -> str:
 
 
 def _reports(traits: Traits, _policy: Policy) -> str:
-    if traits.process is None:
-        return ""
-    process = traits.process
-    return "; ".join(engine(process.engine).reports(process.argv, process.env))
+    return "; ".join(reports(traits.process)) if traits.process else ""
 
 
 # --- what is told -------------------------------------------------------------------------------------------------------------
@@ -165,7 +177,7 @@ def _fetches(subject: Subject) -> Iterator[Breach]:
         yield Breach(
             f"machines ask {' and '.join(hosts)} ({whose}) for files: it is seen there who asks for what",
             "compliance.endpoints",
-            "fetch from a server of your own, and state it: compliance: {endpoints: {hub.example.internal: site}}",
+            "fetch from a server of your own, and state it: compliance: {..., endpoints: {..., HOST: site}}",
             advice=True,
         )
 
@@ -177,7 +189,7 @@ _PLACED: Final = (
         expected="a country that residency allows",
         concerns=_of_ones_own,
         path="region",
-        way_out=f"region: DE, the country where the machine stands; {_ADEQUATE}",
+        way_out=f"region: DE; the country where the machine stands; {_ADEQUATE}",
         stated=True,
     ),
     Rule(
@@ -215,7 +227,8 @@ CONTROLS: Final = (
         severity="high",
         rules=_PLACED,
         whole=_state,
-        uncovered="where a machine of your own really stands; snapshots and copies that somebody makes by hand",
+        uncovered="where a machine of your own really stands; snapshots and copies that somebody makes by hand; where a key"
+        " service lies that encrypts the state",
     ),
     Control(
         id="RES-02",
@@ -229,7 +242,7 @@ CONTROLS: Final = (
                 expected="nowhere, or to stated servers under an agreement",
                 concerns=lambda traits: sends(traits, "prompts"),
                 path="gateway.fallback",
-                way_out="remove gateway.fallback, or state it: compliance: {endpoints: {HOST: {country: DE, agreement: true}}}",
+                way_out=FALLBACK_STATED,
             ),
         ),
         uncovered="where a stated server really stands",
@@ -246,7 +259,7 @@ CONTROLS: Final = (
                 expected="nowhere, or to stated servers",
                 concerns=lambda traits: sends(traits, "records"),
                 path="compliance.endpoints",
-                way_out="state where it stands: compliance: {endpoints: {HOST: DE}}",
+                way_out="send them to a server inside, and state where it stands: compliance: {..., endpoints: {..., HOST: DE}}",
             ),
             Rule(
                 facts=("process",),

@@ -12,6 +12,7 @@ from ..model import Breach, Control, Rule, Subject
 
 _SAFE: Final = frozenset({"safetensors", "gguf"})
 """Formats of weights that hold numbers and nothing that can run."""
+_MIRRORED: Final = "packages, images and model files come from servers inside the site, and were checked there"
 
 
 def _movable(traits: Traits, _policy: Policy) -> str:
@@ -34,11 +35,15 @@ def _unsafe(traits: Traits, _policy: Policy) -> str:
 def _unmirrored(subject: Subject) -> Iterator[Breach]:
     if not subject.stack.compliance.attest.mirrors:
         yield Breach(
-            "nobody states that packages, images and model files come from servers inside the site, and were checked there",
+            f"nobody states that {_MIRRORED}",
             "compliance.attest",
-            "compliance: {attest: {mirrors: true}}",
+            "compliance: {..., attest: {..., mirrors: true}}",
             statement=True,
         )
+
+
+def _said_of_mirrors(subject: Subject) -> str:
+    return _MIRRORED if subject.stack.compliance.attest.mirrors else ""
 
 
 def _known_bypasses(traits: Traits, _policy: Policy) -> str:
@@ -89,7 +94,8 @@ CONTROLS: Final = (
                 facts=("formats",),
                 judge=_unsafe,
                 expected="safetensors or GGUF",
-                concerns=lambda traits: traits.formats is not None,
+                # Of files that no manifest names the formats are not known before they are there.
+                concerns=lambda traits: traits.formats is not None or traits.intact is not None,
                 path="model.id",
                 way_out="choose a repository with safetensors, or convert them",
             ),
@@ -99,10 +105,11 @@ CONTROLS: Final = (
     Control(
         id="SUP-03",
         title="Everything comes from inside the site",
-        demand="packages, images and model files come from servers inside the site, and were checked there",
+        demand=_MIRRORED,
         severity="high",
         whole=_unmirrored,
-        stated="packages, images and model files come from servers inside the site, and were checked there",
+        stated=_MIRRORED,
+        said=_said_of_mirrors,
     ),
     Control(
         id="ENG-01",

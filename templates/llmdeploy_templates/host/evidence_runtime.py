@@ -21,15 +21,21 @@ wanted = {normal(name): version for name, _, version in (pin.partition("==") for
 paths = [str(path) for path in sorted(Path(folder, "venv").glob("lib*/python3*/site-packages"))]
 installed: "dict[str, set[str]]" = {}
 engines: "set[tuple[str, str]]" = set()
+owned = {"__pycache__"}
 for distribution in metadata.distributions(path=paths):
     name = normal(distribution.metadata["Name"] or "?")
     installed.setdefault(name, set()).add(distribution.version)
+    record = distribution.read_text("RECORD") or ""
+    owned.update(re.split("[/,]", line)[0] for line in record.splitlines())
     # The module of an engine may come in a package of another name, such as a build for CPUs.
-    if re.search(rf"^{re.escape(engine)}(/__init__)?\.py,", distribution.read_text("RECORD") or "", re.MULTILINE):
+    if re.search(rf"^{re.escape(engine)}(/__init__)?\.py,", record, re.MULTILINE):
         engines.add((name, distribution.version))
+# Python runs some of these at every start, whatever is imported.
+strays = {entry.name for path in paths for entry in Path(path).iterdir()} - owned
 # What a new virtual environment brings by itself.
 brought = {"pip", "setuptools", "wheel"} - set(wanted)
 wrong = [
+    *(f"of no package {name}" for name in strays),
     *(f"missing {name}=={version}" for name, version in wanted.items() if name not in installed),
     *(f"not pinned {name} {' '.join(sorted(seen))}" for name, seen in installed.items() if name not in {*wanted, *brought}),
     *(

@@ -24,6 +24,7 @@ from llmdeploy.sdk import (
     Input,
     Interrupted,
     LayoutRequest,
+    LlmdeployError,
     ManagedType,
     OperationResult,
     Outputs,
@@ -222,6 +223,8 @@ def _evidence(ctx: Context, prior: Prior, arguments: Mapping[str, Tree]) -> Oper
         while not ctx.run.abort.wait(0.01):
             pass
         raise Interrupted("stopped")
+    if told == "strange":
+        raise LlmdeployError("cannot read \udcff")
     if told == "nonsense":
         return OperationResult([{"fact": 3}])
     return OperationResult(told)

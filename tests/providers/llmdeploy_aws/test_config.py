@@ -139,7 +139,9 @@ def test_pairs_that_cannot_be_are_told_with_their_place(
 
 @pytest.mark.parametrize("profile", ["airgapped", "pci-dss"])
 def test_a_profile_that_closes_the_way_out_refuses_a_nat_gateway(profile: str) -> None:
-    with pytest.raises(StackError, match=rf"provider.aws.egress: egress: nat lets machines reach the internet, which {profile}"):
+    with pytest.raises(
+        StackError, match=rf"provider.aws.egress: egress: nat lets machines reach the internet, which NET-03 .{profile}"
+    ):
         aws.layout(request({"egress": "nat"}, (profile,)))
 
 

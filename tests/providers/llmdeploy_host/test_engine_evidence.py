@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import importlib.util
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,31 +24,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import llmdeploy_templates
 from llmdeploy.evidence import EVIDENCE, Observation, observations_of
 from llmdeploy.sdk import Context, Identity, ProcessSpec, Ref, Run, Traits
-from llmdeploy_host import _engine_evidence, _evidence
+from llmdeploy_host import _engine_evidence, _evidence, _probe_program
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._engine_evidence import Place
 from llmdeploy_host.host_engine import RESOURCE, engine_service
+from llmdeploy_templates.host import engine_canary, engine_evidence
+from llmdeploy_templates.host.evidence import kernel, scan
 from tests.providers.llmdeploy_host.test_host_engine import PATHS, PROCESS, SPANNING, contained, prior_of, spec_of
 from tests.support import require_root, require_tool
 
-
-def load(name: str) -> Any:
-    """Return one of the scripts as a module."""
-    path = Path(llmdeploy_templates.__file__).parent / "host" / f"{name}.py"
-    found = importlib.util.spec_from_file_location(name, path)
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 ANYWHERE = "0.0.0.0"  # noqa: S104 - it is read, not bound
-
-KERNEL, CANARY = load("engine_evidence"), load("engine_canary")
 
 
 def place(**changed: Any) -> Place:
@@ -98,7 +85,7 @@ def test_what_cannot_run_yet_cannot_be_seen(tmp_path: Path) -> None:
 
 def test_every_fact_is_one_of_a_resource() -> None:
     assert set(_engine_evidence.FACTS) <= set(Traits.model_fields)
-    assert set(KERNEL.FACTS) | {CANARY.FACT} == set(_engine_evidence.FACTS)
+    assert {*engine_evidence.FACTS, engine_canary.FACT, "private"} == set(_engine_evidence.FACTS)
 
 
 # --- the scripts on the machine ---------------------------------------------------------------------------------------------
@@ -124,11 +111,7 @@ def test_where_the_journal_keeps_the_log_it_is_asked() -> None:
 
 def told_by(capsys: pytest.CaptureFixture[str], script: Any, asked: dict[str, Any]) -> dict[str, Any]:
     """Run a script here and return fact -> value, or fact? -> reason."""
-    before, sys.argv = sys.argv, ["script", json.dumps(asked), str(os.getuid())]
-    try:
-        script.main()
-    finally:
-        sys.argv = before
+    script.main(json.dumps(asked), *([str(os.getuid())] if script is engine_evidence else []))
     rows = (line.split("\t", 1) for line in capsys.readouterr().out.splitlines() if "\t" in line)
     return {fact: text if fact.endswith("?") else json.loads(text) for fact, text in rows}
 
@@ -141,7 +124,6 @@ def asked_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
         "argv": [],
         "env": ["PLANNED"],
         "files": {},
-        "folders": [str(tmp_path)],
         "log": log,
         "supervised": ["echo", "0"],
         **changed,
@@ -149,8 +131,8 @@ def asked_of(tmp_path: Path, **changed: Any) -> dict[str, Any]:
 
 
 def test_nothing_is_told_of_an_engine_that_does_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = told_by(capsys, KERNEL, asked_of(tmp_path))
-    assert set(told) == {f"{fact}?" for fact in KERNEL.FACTS}
+    told = told_by(capsys, engine_evidence, asked_of(tmp_path))
+    assert set(told) == {f"{fact}?" for fact in engine_evidence.FACTS}
     assert all("not running: nothing listens on" in reason for reason in told.values())
 
 
@@ -197,7 +179,7 @@ def test_arguments_and_environment_are_told_without_secrets(tmp_path: Path, caps
     argv = ("--seed", "7", "--api-key", "s3cret", "t0pmost", "--hf-token=hushhush", "--port", "1")
     variables = {"VLLM_LOGGING_LEVEL": "DEBUG", "VLLM_API_KEY": "s3cret", "OWN": "s3cret", "PLANNED": "p"}
     with engine(tmp_path, argv=argv, **variables):
-        told = told_by(capsys, KERNEL, asked_of(tmp_path))
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path))
     process = told["process"]
     assert process["argv"][-8:] == ["--seed", "7", "--api-key", "***", "***", "--hf-token=***", "--port", "1"]
     assert process["env"]["VLLM_LOGGING_LEVEL"] == "DEBUG"
@@ -212,21 +194,21 @@ def test_a_file_of_settings_that_was_changed_is_seen(tmp_path: Path, capsys: pyt
     settings.write_text("{}\n")
     asked = asked_of(tmp_path, files={str(settings): hashlib.sha256(b"{}\n").hexdigest()})
     with engine(tmp_path, VLLM_LOGGING_CONFIG_PATH=str(settings)):
-        told = [told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"]]
+        told = [told_by(capsys, engine_evidence, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"]]
         settings.write_text('{"loggers": 1}\n')
-        told.append(told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
+        told.append(told_by(capsys, engine_evidence, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
         settings.unlink()
-        told.append(told_by(capsys, KERNEL, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
+        told.append(told_by(capsys, engine_evidence, asked)["process"]["env"]["VLLM_LOGGING_CONFIG_PATH"])
     assert told == [str(settings), *[f"{settings} (its content was changed)"] * 2]
 
 
 def test_a_port_that_is_open_to_all_is_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with engine(tmp_path):
-        told = told_by(capsys, KERNEL, asked_of(tmp_path))
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path))
         assert (told["exposure"], told["in_transit"], told["egress"]) == ("none", "local", "open")
     os.unlink(tmp_path / "engine.sock")
     with engine(tmp_path, extra="tcp"):
-        told = told_by(capsys, KERNEL, asked_of(tmp_path))
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path))
         assert (told["exposure"], told["in_transit"]) == ("public", "plain")
 
 
@@ -235,24 +217,24 @@ def test_an_engine_that_listens_elsewhere_is_found_through_its_supervisor(
 ) -> None:
     with engine(tmp_path, extra="tcp") as pid:
         elsewhere = {"socket": str(tmp_path / "other.sock"), "supervised": ["echo", str(pid)]}
-        told = told_by(capsys, KERNEL, asked_of(tmp_path, **elsewhere))
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path, **elsewhere))
     assert told["exposure"] == "public"
     assert "does not answer" in told["software?"]
 
 
 def test_the_children_of_an_engine_belong_to_it(tmp_path: Path) -> None:
     with engine(tmp_path) as pid:
-        assert pid in KERNEL.holders(str(tmp_path / "engine.sock"))
-        assert pid in KERNEL.family([os.getpid()])
-        assert KERNEL.top(pid, [os.getpid(), pid]) == os.getpid()
+        assert pid in engine_evidence.holders(str(tmp_path / "engine.sock"))
+        assert pid in engine_evidence.family([os.getpid()])
+        assert engine_evidence.top(pid, [os.getpid(), pid]) == os.getpid()
 
 
 def test_rights_and_limits_are_those_of_the_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     require_root()
     with engine(tmp_path) as pid:
-        assert told_by(capsys, KERNEL, asked_of(tmp_path))["privileged"] is True, "it runs as root"
+        assert told_by(capsys, engine_evidence, asked_of(tmp_path))["privileged"] is True, "it runs as root"
         subprocess.run(["prlimit", f"--pid={pid}", "--core=0:0"], check=True)
-        told = told_by(capsys, KERNEL, asked_of(tmp_path))
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path))
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     assert told["core_dumps"] is False or pattern.startswith("|")
 
@@ -276,8 +258,8 @@ def test_where_a_crash_leaves_memory(monkeypatch: pytest.MonkeyPatch, limits: st
     def text_of(path: str) -> str:
         return files.get(path, f"{pattern}\n")
 
-    monkeypatch.setattr(KERNEL, "text_of", text_of)
-    looked = object.__new__(KERNEL.Engine)
+    monkeypatch.setattr(engine_evidence, "text_of", text_of)
+    looked = object.__new__(engine_evidence.Engine)
     looked.pids = [7]
     assert looked.core_dumps() is dumps
 
@@ -292,7 +274,7 @@ def test_where_a_crash_leaves_memory(monkeypatch: pytest.MonkeyPatch, limits: st
     ],
 )
 def test_addresses_are_read_as_the_kernel_writes_them(text: str, address: str, port: int) -> None:
-    found, at = KERNEL.endpoint(text)
+    found, at = kernel.endpoint(text)
     assert (found.replace("7f00:1", "127.0.0.1"), at) == (address, port)
 
 
@@ -310,27 +292,18 @@ def test_addresses_are_read_as_the_kernel_writes_them(text: str, address: str, p
     ],
 )
 def test_who_reaches_an_address(address: str, who: str) -> None:
-    assert KERNEL.reach(address) == who
-
-
-def test_folders_of_a_stranger_or_open_ones_are_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "log"
-    folder.mkdir(mode=0o700)
-    with engine(tmp_path):
-        asked = asked_of(tmp_path, folders=[str(folder)])
-        assert told_by(capsys, KERNEL, asked)["private"] is True
-        folder.chmod(0o750)
-        assert told_by(capsys, KERNEL, asked)["private"] is False
-        folder.rmdir()
-        assert "No such file" in told_by(capsys, KERNEL, asked)["private?"]
+    assert kernel.reach(address) == who
 
 
 def test_how_long_a_journal_keeps_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = tmp_path / "journal.conf"
     with engine(tmp_path):
-        assert "does not tell it" in told_by(capsys, KERNEL, asked_of(tmp_path))["retention_days?"]
+        assert "is not set" in told_by(capsys, engine_evidence, asked_of(tmp_path))["retention_days?"]
         settings.write_text("[Journal]\nMaxRetentionSec=12day\n")
-        assert told_by(capsys, KERNEL, asked_of(tmp_path))["retention_days"] == 12
+        assert told_by(capsys, engine_evidence, asked_of(tmp_path))["retention_days"] == 12
+        (tmp_path / "journal.conf.d").mkdir()
+        (tmp_path / "journal.conf.d" / "longer.conf").write_text("[Journal]\nMaxRetentionSec=0\n")
+        assert "12day and 0" in told_by(capsys, engine_evidence, asked_of(tmp_path))["retention_days?"]
 
 
 # --- planted content --------------------------------------------------------------------------------------------------------
@@ -340,12 +313,12 @@ def planted(tmp_path: Path, pid: int, **changed: Any) -> dict[str, Any]:
     folder = tmp_path / "kept"
     folder.mkdir(exist_ok=True)
     asked = {"socket": str(tmp_path / "engine.sock"), "pids": [pid], "folders": [str(folder)], "logs": [], "shared": []}
-    return {**asked, "journal": [], "timeout_s": 60, **changed}
+    return {**asked, "journal": "", "timeout_s": 60, **changed}
 
 
 def test_an_engine_that_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with engine(tmp_path) as pid:
-        assert told_by(capsys, CANARY, planted(tmp_path, pid)) == {"content_found": []}
+        assert told_by(capsys, engine_canary, planted(tmp_path, pid)) == {"content_found": []}
     assert list((tmp_path / "kept").iterdir()) == [], "the control was removed"
 
 
@@ -354,25 +327,25 @@ def test_prompts_in_a_file_are_found(tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / where).mkdir()
     log = tmp_path / where / "engine.log"
     with engine(tmp_path, log=str(log)) as pid:
-        told = told_by(capsys, CANARY, planted(tmp_path, pid, shared=[str(tmp_path / "elsewhere")]))
+        told = told_by(capsys, engine_canary, planted(tmp_path, pid, shared=[str(tmp_path / "elsewhere")]))
     assert any(found.startswith("prompt in ") and found.endswith(str(log)) for found in told["content_found"]), told
 
 
 def test_an_open_file_is_searched_wherever_it_lies(tmp_path: Path) -> None:
     away = tmp_path / "away.log"
-    marks = CANARY.Marks()
+    marks = scan.Marks()
     with open(away, "w") as file:
         file.write(f"x {marks['prompt']}\n")
         file.flush()
         away.unlink()
-        search = CANARY.Search(CANARY.patterns(marks.stem, []), marks)
-        CANARY.look(search, planted(tmp_path, os.getpid()), time.time())
+        search = scan.Search(marks)
+        engine_canary.look(search, planted(tmp_path, os.getpid()), time.time())
     assert any(found.startswith("prompt in ") and "away.log" in found for found in search.found), search.found
 
 
 def test_an_engine_that_took_no_request_proves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with engine(tmp_path, extra="full") as pid:
-        told = told_by(capsys, CANARY, planted(tmp_path, pid))
+        told = told_by(capsys, engine_canary, planted(tmp_path, pid))
     assert "did not take the request with prompt (503)" in told["content_found?"]
 
 
@@ -382,9 +355,9 @@ def test_a_search_that_does_not_find_its_own_control_proves_nothing(
     def never(folder: str, since: float) -> Iterator[str]:
         return iter(())
 
-    monkeypatch.setattr(CANARY, "files_below", never)
+    monkeypatch.setattr(scan, "changed_files", never)
     with engine(tmp_path) as pid:
-        told = told_by(capsys, CANARY, planted(tmp_path, pid))
+        told = told_by(capsys, engine_canary, planted(tmp_path, pid))
     assert "does not find what was planted" in told["content_found?"]
     assert list((tmp_path / "kept").iterdir()) == []
 
@@ -392,9 +365,9 @@ def test_a_search_that_does_not_find_its_own_control_proves_nothing(
 def test_too_much_to_search_proves_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(CANARY, "MOST_BYTES", 1)
+    monkeypatch.setattr(scan, "MOST_BYTES", 1)
     with engine(tmp_path) as pid:
-        assert "to search" in told_by(capsys, CANARY, planted(tmp_path, pid))["content_found?"]
+        assert "to search" in told_by(capsys, engine_canary, planted(tmp_path, pid))["content_found?"]
 
 
 ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
@@ -410,9 +383,9 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @given(st.binary(max_size=9), st.binary(max_size=9), st.sampled_from(sorted(ENCODINGS)), st.integers(1, 40))
 def test_content_is_found_however_it_is_written_and_wherever_it_is_cut(before: bytes, after: bytes, how: str, piece: int) -> None:
-    marks = CANARY.Marks()
+    marks = scan.Marks()
     text = ENCODINGS[how](before + marks["prompt"].encode() + after)
-    search = CANARY.Search(CANARY.patterns(marks.stem, []), marks)
+    search = scan.Search(marks)
 
     class Pieces(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
@@ -423,15 +396,15 @@ def test_content_is_found_however_it_is_written_and_wherever_it_is_cut(before: b
 
 
 def test_token_ids_count_as_content() -> None:
-    marks = CANARY.Marks()
-    search = CANARY.Search(CANARY.patterns(marks.stem, list(range(100, 120))), marks)
+    marks = scan.Marks()
+    search = scan.Search(marks, list(range(100, 120)))
     search.stream(io.BytesIO(b"prompt_token_ids: [5, " + ", ".join(map(str, range(100, 120))).encode() + b"]"), "log")
     assert search.found == {"content as token ids in log"}
 
 
 def test_other_texts_are_not_taken_for_content() -> None:
-    marks, other = CANARY.Marks(), CANARY.canary()
-    search = CANARY.Search(CANARY.patterns(marks.stem, [1, 2, 3]), marks)
+    marks, other = scan.Marks(), scan.Marks().stem
+    search = scan.Search(marks, [1, 2, 3])
     search.stream(io.BytesIO(f"{other} {marks.stem[:-1]} 1, 2, 3".encode()), "file")
     assert search.found == set()
 
@@ -440,9 +413,9 @@ def test_a_link_or_a_pipe_is_not_followed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "file").write_text("x")
-    assert list(CANARY.files_below(str(tmp_path), 0)) == [str(tmp_path / "file")]
-    search = CANARY.Search(CANARY.patterns(CANARY.canary(), []), CANARY.Marks())
-    with pytest.raises(CANARY.CannotTell, match="cannot be read"):
+    assert list(scan.changed_files(str(tmp_path), 0)) == [str(tmp_path / "file")]
+    search = scan.Search(scan.Marks())
+    with pytest.raises(kernel.Unclear, match="cannot be read"):
         search.file(str(tmp_path / "link"))
 
 
@@ -500,10 +473,67 @@ def test_values_are_of_the_facts_type() -> None:
 
 def test_an_abstract_socket_in_the_machines_network_is_open_to_all(tmp_path: Path) -> None:
     require_root()
-    with engine(tmp_path), socket.socket(socket.AF_UNIX) as server:
+    with socket.socket(socket.AF_UNIX) as server:
         server.bind("\0llmdeploy-test")
         server.listen()
-        looked = object.__new__(KERNEL.Engine)
-        looked.host_space = KERNEL.link("/proc/1/ns/net")
-        lines = [line for line, level in looked._exposed(os.getpid()) if "@llmdeploy-test" in line and level == "host"]
-    assert len(lines) == 1
+        looked = engine_evidence.Engine({"socket": "@llmdeploy-test", "supervised": ["true"]}, 0)
+        assert [level for line, level in looked.open_to if "@llmdeploy-test" in line] == ["host"]
+
+
+def test_a_port_of_the_machines_network_that_a_process_without_one_holds_is_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a supervisor hands it over: the process has nothing but loopback, and clients come in all the same."""
+    require_root()
+    with socket.create_server((ANYWHERE, 0)) as door:
+        command = ["unshare", "--net", sys.executable, "-c", SERVER, str(tmp_path / "engine.sock"), "", ""]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, pass_fds=[door.fileno()]) as process:
+            if not process.stdout or process.stdout.readline() != b"ready\n":
+                pytest.skip("this kernel gives no process a network of its own")
+            try:
+                told = told_by(capsys, engine_evidence, asked_of(tmp_path))
+            finally:
+                process.kill()
+    assert (told["egress"], told["exposure"], told["in_transit"]) == ("none", "public", "plain")
+
+
+def test_a_child_that_ended_meanwhile_is_no_bad_news(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with engine(tmp_path) as pid:
+        looked = engine_evidence.Engine(asked_of(tmp_path), os.getuid())
+        looked.pids = [pid, 2**22 + 1]
+        assert looked.each(lambda one: one == pid) == [True]
+        looked.pids = [2**22 + 1]
+        with pytest.raises(kernel.Unclear, match="ended meanwhile"):
+            looked.privileged()
+
+
+def test_a_password_in_an_address_is_not_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    address = "https://ops:s3cret@traces.example:4317/v1"
+    with engine(tmp_path, argv=("--otlp-traces-endpoint", address), OTEL_EXPORTER_OTLP_ENDPOINT=address):
+        told = told_by(capsys, engine_evidence, asked_of(tmp_path))["process"]
+    assert told["argv"][-1] == told["env"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://***@traces.example:4317/v1"
+
+
+def test_content_in_the_name_of_a_file_is_found(tmp_path: Path) -> None:
+    marks = scan.Marks()
+    (tmp_path / f"cache-{marks['prompt']}.bin").touch()
+    search = scan.Search(marks)
+    search.below(str(tmp_path), 0)
+    assert search.found == {f"prompt in a name in {tmp_path}"}
+
+
+def test_a_probe_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
+    """SIGTERM and SIGHUP come when the user stops the audit or the connection breaks."""
+    program = _probe_program.program(("evidence.kernel", "evidence.scan", "engine_canary"))
+    waits = program.replace("sys.modules['host.engine_canary'].main", "search = sys.modules['host.evidence.scan'].Search\n"
+                            "search.below = lambda *a: (print('planted', flush=True), __import__('time').sleep(60))\n"
+                            "sys.modules['host.engine_canary'].main")  # fmt: skip
+    asked = planted(tmp_path, os.getpid())
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with subprocess.Popen([sys.executable, "-I", "-c", waits, json.dumps(asked)], stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline() == b"planted\n"
+            assert list((tmp_path / "kept").iterdir())
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 128 + number
+        assert list((tmp_path / "kept").iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
 import ssl
 import string
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -26,10 +27,11 @@ from llmdeploy_host import _gateway_evidence, _key_format
 from llmdeploy_host._connection import Connection, Paths
 from llmdeploy_host._gateway_spec import HostGatewaySpec
 from llmdeploy_host.host_gateway import RESOURCE
-from llmdeploy_templates.host.gateway_evidence import canary, files, keys, model, processes, records, tls
-from llmdeploy_templates.host.gateway_evidence.canary import PLACES, Planted
+from llmdeploy_templates.host.evidence import scan
+from llmdeploy_templates.host.evidence.kernel import Unclear
+from llmdeploy_templates.host.gateway_evidence import files, keys, model, processes, records, tls
 from llmdeploy_templates.host.gateway_evidence.main import look
-from llmdeploy_templates.host.gateway_evidence.model import Unclear, Wanted
+from llmdeploy_templates.host.gateway_evidence.model import Wanted
 from llmdeploy_templates.host.gateway_evidence.processes import Listener
 
 from ...support import require_root
@@ -46,7 +48,7 @@ def wanted(folder: Path, **changes: Any) -> Wanted:
     places: dict[str, Any] = {
         name: str(folder / name) for name in ("folder", "sockets", "run", "logs", "log", "service", "janitor")
     }
-    for name in ("folder", "sockets", "run", "log"):
+    for name in ("folder", "sockets", "run", "logs", "log"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     return Wanted(**(values | places | changes))
 
@@ -281,19 +283,20 @@ def test_a_marker_is_found_however_it_was_written_down(mark: str, before: bytes,
     coded = base64.b64encode(before + raw + after)
     texts = (before + raw + after, raw[::-1], raw.lower(), raw.hex().encode(), "".join(f"%{c:02X}" for c in raw).encode(), coded)
     for text in texts:
-        assert any(needle in text for needle in canary.forms(mark).values())
+        assert any(needle in text for needle in scan.forms(mark))
 
 
 @given(MARKS, MARKS)
 def test_a_marker_is_not_found_where_it_is_not(mark: str, other: str) -> None:
-    text = b" ".join(canary.forms(other).values())
-    assert (mark == other) or not any(needle in text for needle in canary.forms(mark).values())
+    text = b" ".join(scan.forms(other))
+    assert (mark == other) or not any(needle in text for needle in scan.forms(mark))
 
 
-def test_every_place_has_a_marker_of_its_own() -> None:
-    marks = Planted.fresh().marks
-    assert set(marks) == set(PLACES)
-    assert len(set(marks.values())) == len(PLACES)
+def test_every_field_has_a_marker_of_its_own() -> None:
+    marks = scan.Marks()
+    fields = [f"field {number}" for number in range(32)]
+    assert len({marks[field] for field in fields}) == 32
+    assert [marks.field(marks[field][-1]) for field in fields] == fields
 
 
 def s6_log(folder: Path) -> tuple[Wanted, records.Files]:
@@ -304,37 +307,48 @@ def s6_log(folder: Path) -> tuple[Wanted, records.Files]:
 
 def test_content_is_found_in_what_was_written_since(tmp_path: Path) -> None:
     told, log = s6_log(tmp_path)
-    planted = Planted.fresh()
-    assert canary.content(told, log, planted).value == []
+    planted = scan.Marks()
+    assert files.content(told, log, planted).value == []
     (tmp_path / "run" / "deep").mkdir()
-    (tmp_path / "run" / "deep" / "file").write_bytes(planted.marks["query"][::-1].encode())
-    fact = canary.content(told, log, planted)
-    assert fact.value == [f"{tmp_path}/run/deep/file (query, reversed)"]
-    assert not any(needle.decode() in f"{fact.command} {fact.output}" for _, _, needle in planted.needles())
+    (tmp_path / "run" / "deep" / "file").write_bytes(planted["query"][::-1].encode() + planted["path"].encode())
+    fact = files.content(told, log, planted)
+    assert fact.value == [f"content reversed in {tmp_path}/run/deep/file", f"path in {tmp_path}/run/deep/file"]
+    assert not any(form.decode() in f"{fact.command} {fact.output}" for form in scan.forms(planted.stem))
     assert list((tmp_path / "run").iterdir()) == [tmp_path / "run" / "deep"], "what was planted is gone"
 
 
 def test_a_scan_that_does_not_find_what_was_planted_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, log = s6_log(tmp_path)
 
-    def nothing(_roots: Sequence[str], _since: float) -> list[Path]:
+    def nothing(_folder: str, _since: float) -> list[str]:
         return []
 
-    def too_little(paths: Sequence[Path], _planted: Planted) -> dict[Path, list[str]]:
-        return {path: ["one form only"] for path in paths}
+    def too_little(search: scan.Search, file: Any, name: str) -> None:
+        search.found.add(f"content in {name}")
 
-    monkeypatch.setattr(canary, "changed_files", nothing)
-    fact = canary.content(told, log, Planted.fresh())
-    assert (fact.value, fact.reason) == (None, "the scan does not find planted content")
+    monkeypatch.setattr(scan, "changed_files", nothing)
+    fact = files.content(told, log, scan.Marks())
+    assert (fact.value, "does not find what was planted" in fact.reason) == (None, True)
     monkeypatch.undo()
-    monkeypatch.setattr(canary, "scan", too_little)
-    assert canary.content(told, log, Planted.fresh()).reason == "the scan does not find planted content"
+    monkeypatch.setattr(scan.Search, "stream", too_little)
+    assert "does not find what was planted" in files.content(told, log, scan.Marks()).reason
 
 
 def test_nowhere_to_plant_is_no_good_news(tmp_path: Path) -> None:
     told, log = s6_log(tmp_path)
     (tmp_path / "run").rmdir()
-    assert canary.content(told, log, Planted.fresh()).reason.startswith("not everything could be looked at")
+    assert files.content(told, log, scan.Marks()).reason.startswith("not everything could be looked at")
+
+
+def test_a_huge_file_or_a_pipe_does_not_stop_the_scan(tmp_path: Path) -> None:
+    told, log = s6_log(tmp_path)
+    with (tmp_path / "run" / "huge").open("wb") as file:
+        file.truncate(scan.MOST_BYTES + 1)
+    assert "GiB to search" in files.content(told, log, scan.Marks()).reason
+    (tmp_path / "run" / "huge").unlink()
+    os.mkfifo(tmp_path / "run" / "pipe")
+    (tmp_path / "run" / "link").symlink_to(tmp_path / "run" / "pipe")
+    assert files.content(told, log, scan.Marks()).value == []
 
 
 # --- the log ----------------------------------------------------------------------------------------------------------------
@@ -404,6 +418,8 @@ def test_a_journal_is_read_by_its_namespace(tmp_path: Path, monkeypatch: pytest.
     assert records.retention(log).value > 365, "a line is older than the journal says"
     asked = (tmp_path / "journalctl.asked").read_text().splitlines()
     assert all(line.startswith("--namespace=llmd-1-gateway ") for line in asked)
+    journal = b"".join(text for _, text in log.everything())
+    assert journal == b'{"request_id":"id-1"}\n{"request_id":"id-2"}\n'
     (tmp_path / "journald.conf").write_text("[Journal]\n")
     assert "does not say" in records.retention(log).reason
     with pytest.raises(Unclear, match="no such namespace"):

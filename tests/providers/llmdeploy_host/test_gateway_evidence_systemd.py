@@ -110,8 +110,7 @@ def test_a_query_in_the_journal_is_found(gateway: Gateway) -> None:
     # at a start, what is loaded is noted, and it is not what was applied
     found = gateway.bad(unclear=("guards",))
     assert set(found.pop("log_fields")) == {"uri", *LOG_FIELDS}
-    (journal,) = gateway.machine.run(f"ls -d /var/log/journal/*.{PATHS.user}-gateway").split()
-    assert found == {"content_found": [f"{journal} (path, as it was sent)", f"{journal} (query, as it was sent)"]}
+    assert found == {"content_found": ["path in a journal", "query in a journal"]}
     gateway.create()
     gateway.machine.run(f"journalctl --namespace={PATHS.user}-gateway --rotate --vacuum-time=1s")
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import pytest
 from llmdeploy.sdk import Manifest, Observation, Prior
 from llmdeploy_host import api_key, certificate, host_engine_runtime, host_home, host_weights, tls_ca
 from llmdeploy_host._connection import HostSpec
-from llmdeploy_host._evidence import script_of
+from llmdeploy_host._evidence import private_question, script_of
 from llmdeploy_host.host import RESOURCE as MACHINE
 from tests.providers.llmdeploy_host import keys_lab
-from tests.providers.llmdeploy_host.evidence_lab import check_shell, seen, values
+from tests.providers.llmdeploy_host.evidence_lab import answer, check_shell, seen, values
 from tests.providers.llmdeploy_host.gateway_world import World
 from tests.providers.llmdeploy_host.host_lab import HOST, Stack
 from tests.providers.llmdeploy_host.weights_lab import Lab, lab, manifest
@@ -106,6 +106,14 @@ def test_missing_and_extra_files_and_links_are_found(weights: Weights) -> None:
     assert {"missing config.json", "missing sub/more.safetensors", "extra a?name"} <= set(one.output.splitlines())
 
 
+def test_weights_that_are_linked_from_elsewhere_are_not_what_was_brought(weights: Weights) -> None:
+    weights.place.weights.rename(weights.place.volume / "elsewhere")
+    weights.place.weights.symlink_to(weights.place.volume / "elsewhere")
+    found = weights.seen()
+    assert found["intact"].value is False
+    assert "is a link" in found["private"].reason
+
+
 @pytest.mark.parametrize(
     ("path", "body", "formats"),
     [
@@ -181,7 +189,8 @@ class Runtime:
         info = self.packages / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (info / "RECORD").write_text(f"{name.removesuffix('-cpu').replace('-', '_')}/__init__.py,sha256=x,1\n")
+        module = name.removesuffix("-cpu").replace("-", "_")
+        (info / "RECORD").write_text(f"{module}/__init__.py,sha256=x,1\n{info.name}/METADATA,,\n")
         return info
 
     def seen(self) -> dict[str, Observation]:
@@ -226,11 +235,13 @@ def test_a_package_that_nobody_pinned_is_found(runtime: Runtime) -> None:
     assert "not pinned stranger 1" in one.output
 
 
-def test_code_among_the_packages_is_not_run_by_the_look(runtime: Runtime) -> None:
+def test_code_among_the_packages_is_found_and_not_run_by_the_look(runtime: Runtime) -> None:
     ran = runtime.folder / "ran"
     (runtime.packages / "evil.pth").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
     (runtime.packages / "sitecustomize.py").write_text(f"import pathlib; pathlib.Path({str(ran)!r}).touch()\n")
-    assert runtime.seen()["pinned"].value is True
+    one = runtime.seen()["pinned"]
+    assert one.value is False
+    assert {"of no package evil.pth", "of no package sitecustomize.py"} <= set(one.output.splitlines())
     assert not ran.exists()
 
 
@@ -268,6 +279,45 @@ def test_a_home_is_private_until_a_file_in_it_is_not(tmp_path: Path) -> None:
         stack.delete(host_home.RESOURCE, home)
         stack.delete(MACHINE, machine)
     assert seen(host_home.RESOURCE, stack.run, home)["private"].reason == f"there is no user {stack.paths.user}"
+
+
+def _of_a_group(folder: Path) -> None:
+    os.chown(folder, 0, 44)
+    folder.chmod(0o710)
+
+
+def _of_somebody(folder: Path) -> None:
+    os.chown(folder, 1, 0)
+
+
+def _on_an_access_list(folder: Path) -> None:
+    """Let user 1 in: the list that `setfacl -m u:1:rx` makes."""
+    entries = [(1, 7, -1), (2, 5, 1), (4, 0, -1), (16, 5, -1), (32, 0, -1)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(folder, "system.posix_acl_access", packed)
+    except OSError:
+        pytest.skip("this file system has no access lists")
+
+
+def _linked_to(folder: Path) -> None:
+    folder.rename(folder.parent / "moved")
+    folder.symlink_to(folder.parent / "moved")
+
+
+@pytest.mark.parametrize("let_in", [_of_a_group, _of_somebody, _on_an_access_list, _linked_to])
+def test_files_that_only_some_can_read_are_not_private(tmp_path: Path, let_in: Callable[[Path], None]) -> None:
+    require_root()
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(parent.stat().st_mode | 0o011)
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o700)
+    (folder / "file").write_text("content")
+    (folder / "file").chmod(0o604)
+    assert answer(tmp_path, private_question([str(folder)], []))["private"].value is True
+    let_in(folder)
+    one = answer(tmp_path, private_question([str(folder)], []))["private"]
+    assert one.value is False or "is a link" in one.reason
 
 
 def test_the_home_of_a_running_stack_is_private(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from llmdeploy_host._machine_evidence import (
     updates_question,
 )
 from tests.providers.llmdeploy_host.evidence_lab import PATH, answer, check_shell, seen
+from tests.providers.llmdeploy_host.gateway_lab import wait_for
 from tests.providers.llmdeploy_host.host_lab import prior_of
 from tests.support import require_root, require_tool
 
@@ -84,6 +85,7 @@ def disks(tmp_path: Path) -> Path:
         ("/dev/dm-3 partition 100 0 -2\n", "encrypted"),
         ("/dev/dm-4 partition 100 0 -2\n", "plain"),
         ("/swap\\040file file 100 0 -2\n", "plain"),
+        ("/var/zram0 file 100 0 -2\n", "plain"),
         ("/dev/dm-0 partition 1 0 -2\n/dev/zram0 partition 1 0 1\n", "encrypted"),
         ("/dev/sda2 partition 1 0 -2\n/dev/dm-0 partition 1 0 -3\n", "plain"),
     ],
@@ -133,7 +135,10 @@ def test_a_swap_file_that_is_turned_on_by_hand_is_found(tmp_path: Path) -> None:
         ("core", "0", "2", "", True),
         ("|/bin/false", "unlimited", "0", "", False),
         ("|/usr/share/apport/apport %p", "0", "0", "", True),
+        ("|/bin/falsehood", "0", "0", "", True),
+        ("@/run/cores.sock", "0", "0", "", True),
         ("|/lib/systemd/systemd-coredump %P", "0", "0", "", True),
+        ("|/lib/systemd/systemd-coredump %P", "0", "0", "Storage=none\nStorage=external", True),
         ("|/lib/systemd/systemd-coredump %P", "0", "0", "Storage=external", True),
         ("|/lib/systemd/systemd-coredump %P", "unlimited", "0", "Storage = none", False),
         ("", "unlimited", "0", "", False),
@@ -183,15 +188,17 @@ def test_a_core_pattern_that_is_set_by_hand_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.integration
 def test_old_or_missing_package_lists_tell_nothing_about_updates(tmp_path: Path) -> None:
+    """However young the files are: a failed update touches them as well."""
     require_tool("apt-get")
     lists = tmp_path / "lists"
-    question = updates_question(lists=str(lists), periodic=str(tmp_path))
+    question = updates_question(lists=str(lists))
     (lists / "partial").mkdir(parents=True)
     assert "no package lists" in answer(tmp_path, question)["updates_pending"].reason
     (lists / "host_dists_stable_main_Packages").touch()
-    old = time.time() - (LISTS_DAYS + 1) * 86400
-    for path in (lists / "partial", lists):
-        os.utime(path, (old, old))
+    assert "no source of security updates" in answer(tmp_path, question)["updates_pending"].reason
+    signed = time.gmtime(time.time() - (LISTS_DAYS + 1.5) * 86400)
+    release = lists / "host_dists_stable-security_InRelease"
+    release.write_text(f"Suite: stable-security\nDate: {time.strftime('%a, %d %b %Y %H:%M:%S UTC', signed)}\n")
     one = answer(tmp_path, question)["updates_pending"]
     assert (one.value, one.reason) == (None, f"the package lists are {LISTS_DAYS + 1} days old: run apt-get update")
 
@@ -210,7 +217,8 @@ def _ssh(programs: Path, script: str | None) -> Any:
         (programs / "sshd").write_text(f"#!/bin/sh\n{script}\n")
         (programs / "sshd").chmod(0o755)
     etc = programs.parent / "etc"
-    return answer(programs, ssh_question(etc=str(etc), path=f"{programs}:/usr/bin:/bin"))["ssh_passwords"]
+    question = ssh_question(etc=str(etc), path=f"{programs}:/usr/bin:/bin", pid=f"{programs}/sshd.pid")
+    return answer(programs, question)["ssh_passwords"]
 
 
 KEYS_ONLY = "printf 'passwordauthentication no\\nkbdinteractiveauthentication no\\npermitrootlogin without-password\\n'"
@@ -237,8 +245,34 @@ def test_a_match_block_that_takes_passwords_is_found(sshd: Path) -> None:
     config = sshd.parent / "etc/ssh/sshd_config"
     config.write_text("PasswordAuthentication no\nMatch User backup\n  X11Forwarding no\n")
     assert _ssh(sshd, KEYS_ONLY).value is False
-    config.write_text("PasswordAuthentication no\nMatch User backup\n  PasswordAuthentication yes\n")
+    for line in ("PasswordAuthentication yes", "passwordauthentication=yes", 'PasswordAuthentication "yes"'):
+        config.write_text(f"PasswordAuthentication no\nMatch User backup\n  {line}\n")
+        assert _ssh(sshd, KEYS_ONLY).value is True
+    config.write_text("Include other/*\n")
+    assert _ssh(sshd, KEYS_ONLY).value is False
+    (config.parent / "other").mkdir()
+    (config.parent / "other/backup").write_text("Match User backup\nPasswordAuthentication yes\n")
     assert _ssh(sshd, KEYS_ONLY).value is True
+
+
+@pytest.mark.integration
+def test_settings_that_the_running_sshd_did_not_read_tell_nothing(sshd: Path) -> None:
+    config, pid = sshd.parent / "etc/ssh/sshd_config", sshd / "sshd.pid"
+    config.write_text("PasswordAuthentication no\n")
+    pid.touch()
+    assert _ssh(sshd, KEYS_ONLY).value is False
+    os.utime(pid, (1, 1))
+    assert "not reloaded" in _ssh(sshd, KEYS_ONLY).reason
+    os.utime(config.parent / "sshd_config.d", (0, 0))
+    os.utime(config, (0, 0))
+    assert _ssh(sshd, KEYS_ONLY).value is False
+    command = "exec -a 'sshd: /usr/sbin/sshd -D -o PasswordAuthentication=yes [listener]' sleep 60"
+    with subprocess.Popen(["bash", "-c", command]) as process:
+        wait_for(lambda: b"listener" in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        try:
+            assert "settings of its own" in _ssh(sshd, KEYS_ONLY).reason
+        finally:
+            process.kill()
 
 
 @pytest.mark.integration

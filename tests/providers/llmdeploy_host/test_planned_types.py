@@ -47,6 +47,8 @@ from llmdeploy_host import (
 )
 from llmdeploy_host._connection import Connection, HostSpec
 from llmdeploy_host._session import session
+from tests.providers.llmdeploy_host.evidence_lab import seen
+from tests.providers.llmdeploy_host.host_lab import prior_of
 from tests.providers.llmdeploy_host.hosts_lab import DISK, RACK, request
 from tests.support import ROOT
 
@@ -309,9 +311,29 @@ def test_a_connection_may_wait_for_what_makes_the_machine() -> None:
     assert (spec.tree()["host"]["address"], spec.tree()["host"]["host_key"]) == (address, key)
 
 
-def test_a_host_key_that_nobody_pinned_is_told() -> None:
-    (note,) = host.RESOURCE.traits(host.MachineSpec.model_validate({"host": SSH, "owned": True, "gpu": "l40s"}).tree()).notes
-    assert "host key is not pinned" in note
+@pytest.mark.parametrize(
+    ("connection", "pinned"),
+    [
+        (SSH, False),
+        ({**SSH, "host_key": "ssh-ed25519 AAAA"}, True),
+        ({**SSH, "address": UNKNOWN, "host_key": UNKNOWN}, True),
+        ({**SSH, "address": UNKNOWN}, False),
+        (UNKNOWN, None),
+        (Connection().tree(), None),
+    ],
+)
+def test_whether_the_host_key_is_pinned_is_told_of_machines_over_ssh(connection: Any, pinned: bool | None) -> None:
+    traits = host.RESOURCE.traits(host.MachineSpec.model_validate({"host": connection}).tree())
+    assert traits.host_key_pinned is pinned
+
+
+def test_an_audit_sees_whether_its_own_connection_took_one_host_key_only(tmp_path: Path) -> None:
+    refused = {"transport": "ssh", "address": "127.0.0.1", "port": 1, "user": "ops"}
+    for key, pinned in ((None, False), ("ssh-ed25519 AAAA", True)):
+        spec = host.MachineSpec.model_validate({"host": {**refused, "host_key": key}})
+        found = seen(host.RESOURCE, Run(Identity("lab", "1" * 32), tmp_path, {}), prior_of(host.RESOURCE, spec, {}))
+        assert (found["host_key_pinned"].value, found["host_key_pinned"].reason) == (pinned, "")
+        assert found["swap"].reason
 
 
 def test_gpus_that_nobody_named_are_told() -> None:

@@ -150,7 +150,16 @@ def _zero_key(world: World) -> None:
     subprocess.run(["gocryptfs", "-q", "-zerokey", str(world.backing / "fs"), str(world.mount)], check=True)
 
 
-@pytest.mark.parametrize("how", [_tmpfs, _bind, _clear_names, _no_encrypted_key, _zero_key])
+def _part_on_tmpfs(world: World) -> None:
+    (world.mount / "weights").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(world.mount / "weights")], check=True)
+
+
+def _part_linked_away(world: World) -> None:
+    (world.mount / "weights").symlink_to(world.backing.parent)
+
+
+@pytest.mark.parametrize("how", [_tmpfs, _bind, _clear_names, _no_encrypted_key, _zero_key, _part_on_tmpfs, _part_linked_away])
 def test_what_only_looks_like_the_volume_is_plain(world: World, how: Callable[[World], None]) -> None:
     how(world)
     one = world.seen()["at_rest"]

@@ -1,4 +1,4 @@
-"""Whether other users of the machine can read what the gateway keeps, and whether it runs what was applied."""
+"""Whether other users of the machine can read what the gateway keeps, what that holds, and whether it runs what was applied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from .model import Fact, Unclear, Wanted, unclear
+from ..evidence.kernel import Unclear
+from ..evidence.scan import Marks, Search, prove
+from .model import Fact, Wanted, unclear
 from .processes import started_at
 from .records import Files, Log
 from .runtime import worker
@@ -40,6 +42,25 @@ def private(wanted: Wanted, log: Log) -> Fact:
     if missing and not wrong:
         return unclear("private", f"{', '.join(missing)} is not there", command, "\n".join(lines))
     return Fact("private", not wrong, command, "\n".join(lines))
+
+
+def content(wanted: Wanted, log: Log, planted: Marks) -> Fact:
+    """Tell where in the files and journals of the stack the planted content is."""
+    roots = [wanted.folder, wanted.run, wanted.logs]
+    command = f"grep -rlaF MARKER {' '.join(roots)}" if isinstance(log, Files) else "journalctl '--namespace=*' --grep MARKER"
+    search = Search(planted)
+    try:
+        control = prove(roots)
+        for root in roots:
+            search.below(root, log.since)
+        if not isinstance(log, Files):
+            search.journals(log.since)
+    except (OSError, Unclear) as error:
+        return unclear("content_found", f"not everything could be looked at: {error}", command)
+    seen = f"{control}; searched: {len(search.seen)} files that changed, {search.read} bytes"
+    return Fact(
+        "content_found", sorted(search.found), command, "\n".join([seen, *(f"found: {one}" for one in sorted(search.found))])
+    )
 
 
 def runs_what_was_applied(wanted: Wanted) -> str:

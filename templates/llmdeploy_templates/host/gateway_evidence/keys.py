@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from .model import Fact, Unclear, Wanted, unclear
+from ..evidence.kernel import Unclear
+from .model import Fact, Wanted, unclear
 from .records import Log
 from .runtime import maps
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import NoReturn
 
-from .canary import Planted, content
-from .files import guards, private
+from ..evidence.kernel import Unclear
+from ..evidence.scan import Marks
+from .files import content, guards, private
 from .keys import stored
-from .model import FACTS, Fact, Unclear, Wanted, unclear
-from .processes import Listener, exposure, gateway_pids, listeners
+from .model import FACTS, Fact, Wanted, unclear
+from .processes import Listener, exposure, gateway_pids, listeners, strangers
 from .records import Log, fields, open_log, retention, wait_for_lines
 from .requests import ask_everywhere, authenticated
 from .tls import transport
@@ -22,15 +21,9 @@ _MOST_LISTENERS = 16
 
 def main(arguments: str) -> None:
     """Look, and print. `arguments`: the fields of Wanted as JSON."""
-    # What was planted is removed also when somebody stops the probe.
-    signal.signal(signal.SIGTERM, _stop)
     wanted = Wanted(**json.loads(arguments))
     told = {one.fact: one for one in look(wanted)}
     json.dump([told[name].document() for name in FACTS], sys.stdout)
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
 
 
 def look(wanted: Wanted) -> list[Fact]:
@@ -41,13 +34,15 @@ def look(wanted: Wanted) -> list[Fact]:
     found = listeners(pids)
     if not any(one.port == wanted.port for one in found):
         return _all(f"no process of the gateway listens on port {wanted.port}")
+    if others := strangers(pids, wanted.port, found):
+        return _all(f"another program takes connections on port {wanted.port} as well: {others[0]}")
     if len(found) > _MOST_LISTENERS:
         return _all(f"the gateway listens on {len(found)} sockets; at most {_MOST_LISTENERS} are looked at")
     try:
         log = open_log(wanted)
     except (OSError, Unclear) as error:
         return _all(f"its log cannot be read: {error}")
-    planted = Planted.fresh()
+    planted = Marks()
     return [
         exposure(wanted, pids, found),
         *transport(found, f"{wanted.folder}/tls.pem"),
@@ -58,7 +53,7 @@ def look(wanted: Wanted) -> list[Fact]:
     ]
 
 
-def _asked(wanted: Wanted, found: Sequence[Listener], log: Log, planted: Planted) -> Iterator[Fact]:
+def _asked(wanted: Wanted, found: Sequence[Listener], log: Log, planted: Marks) -> Iterator[Fact]:
     """Return what can only be told after requests were sent."""
     names = ("authenticated", "guards", "log_fields", "content_found")
     try:
@@ -77,7 +72,7 @@ def _asked(wanted: Wanted, found: Sequence[Listener], log: Log, planted: Planted
         yield guards(wanted, wrong, lines) if wrong else unclear("guards", str(error), "", "\n".join(lines))
         yield from (unclear(name, str(error)) for name in ("log_fields", "content_found"))
         return
-    mark = planted.marks["request id"].encode()
+    mark = planted["request id"].encode()
     if any(mark in line for line in written):
         lines.append("x-request-id of the client is in the log")
         wrong = sorted({*wrong, "own-request-ids"})

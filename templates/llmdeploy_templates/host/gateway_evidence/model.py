@@ -58,10 +58,6 @@ class Fact:
         return asdict(self)
 
 
-class Unclear(Exception):
-    """Something could not be found out; the text says why."""
-
-
 def unclear(fact: str, reason: str, command: str = "", output: str = "") -> Fact:
     """Return a fact that could not be told."""
     return Fact(fact, command=command, output=output, reason=reason)

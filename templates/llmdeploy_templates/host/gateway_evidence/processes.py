@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
+from ..evidence.kernel import REACH, doors, held, link, reach
 from .model import Fact, Wanted, unclear
 
-_LISTENS = "0A"
-_WIDER = ("host", "private", "public")
+_EVERY = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Listener:
     @property
     def reach(self) -> str:
         """Where this machine reaches it."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.ip, self.ip)  # noqa: S104 - compared, not bound
+        return {_EVERY[0]: "127.0.0.1", _EVERY[1]: "::1"}.get(self.ip, self.ip)
 
     @property
     def name(self) -> str:
@@ -60,67 +57,30 @@ def started_at(pid: int) -> float:
 
 def listeners(pids: Sequence[int]) -> tuple[Listener, ...]:
     """Return every TCP socket that one of the processes listens on."""
-    holders: dict[str, set[int]] = {}
-    for pid in pids:
-        for inode in _sockets(pid):
-            holders.setdefault(inode, set()).add(pid)
-    found: dict[str, Listener] = {}
-    for pid in pids:
-        for line in _tcp_lines(pid):
-            fields = line.split()
-            if len(fields) > 9 and fields[3] == _LISTENS and fields[9] in holders:
-                ip, port = _address(fields[1])
-                found[fields[9]] = Listener(ip, port, tuple(sorted(holders[fields[9]])), line.strip())
-    return tuple(sorted(found.values(), key=lambda one: (one.port, one.ip)))
+    found = {inode: door for inode, door in doors().items() if door.kind in ("tcp", "tcp6")}
+    holders = held(pids, found)
+    made = (Listener(found[one].address, found[one].port, tuple(sorted(holders[one])), found[one].line) for one in holders)
+    return tuple(sorted(made, key=lambda one: (one.port, one.ip)))
+
+
+def strangers(pids: Sequence[int], port: int, ours: Sequence[Listener]) -> tuple[str, ...]:
+    """Return the sockets of other programs that take some of the gateway's connections: the kernel lets several share a port."""
+    found = {inode: door for inode, door in doors().items() if door.kind in ("tcp", "tcp6") and door.port == port}
+    network, known = link(f"/proc/{pids[0]}/ns/net"), held(pids, found)
+    taken = {one.ip for one in ours if one.port == port}
+    theirs = (door for inode, door in found.items() if inode not in known and link(f"/proc/{door.witness}/ns/net") == network)
+    shared = (door for door in theirs if taken & set(_EVERY) or door.address in {*taken, *_EVERY})
+    return tuple(sorted(door.line for door in shared))
 
 
 def exposure(wanted: Wanted, pids: Sequence[int], found: Sequence[Listener]) -> Fact:
     """Tell who can open a connection: the widest of all sockets counts."""
-    command = f"grep -h ' {_LISTENS} ' /proc/{pids[0]}/net/tcp /proc/{pids[0]}/net/tcp6; ls -l /proc/{pids[0]}/fd"
+    command = f"grep -h ' 0A ' /proc/{pids[0]}/net/tcp /proc/{pids[0]}/net/tcp6; ls -l /proc/{pids[0]}/fd"
     if not found:
         return unclear("exposure", "no process of the gateway listens on a TCP port", command)
     output = "\n".join(f"{one.ip} port {one.port}, held by {', '.join(map(str, one.pids))}: {one.line}" for one in found)
-    value = max((_reach(one.ip) for one in found), key=_WIDER.index)
+    value = max((reach(one.ip) for one in found), key=REACH.index)
     if wanted.behind and value == "public":
         reason = f"it listens on every address; who can reach these is decided before this machine, by {wanted.behind}"
         return unclear("exposure", reason, command, output)
     return Fact("exposure", value, command, output)
-
-
-def _reach(text: str) -> str:
-    ip = ip_address(text)
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    if ip.is_loopback:
-        return "host"
-    # an unspecified address counts as private for Python; here it means every address, public ones too
-    return "private" if ip.is_private and not ip.is_unspecified else "public"
-
-
-def _sockets(pid: int) -> Iterator[str]:
-    folder = f"/proc/{pid}/fd"
-    try:
-        entries = os.listdir(folder)
-    except OSError:
-        return
-    for entry in entries:
-        try:
-            match = re.match(r"socket:\[(\d+)\]", os.readlink(f"{folder}/{entry}"))
-        except OSError:
-            continue
-        if match:
-            yield match[1]
-
-
-def _tcp_lines(pid: int) -> Iterator[str]:
-    for name in ("tcp", "tcp6"):
-        try:
-            yield from Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-
-
-def _address(text: str) -> tuple[str, int]:
-    """Read an address as /proc/net has it: words of 32 bits in the machine's byte order, in hexadecimal digits."""
-    digits, _, port = text.partition(":")
-    packed = b"".join(int(digits[at : at + 8], 16).to_bytes(4, sys.byteorder) for at in range(0, len(digits), 8))
-    return str(ip_address(packed)), int(port, 16)

@@ -13,10 +13,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from .model import Fact, Unclear, Wanted, unclear
+from ..evidence.kept import DAY_S, by_journald, by_s6
+from ..evidence.kernel import Unclear
+from .model import Fact, Wanted, unclear
 
 _WAIT_S = 5.0
-_DAY_S = 86_400.0
+_PIECE = 2**22
 
 
 class Log(ABC):
@@ -55,7 +57,7 @@ class Files(Log):
     def __init__(self, wanted: Wanted) -> None:
         super().__init__()
         self.place = wanted.log
-        self._service, self._janitor = Path(wanted.service), Path(wanted.janitor)
+        self._service, self._janitor = wanted.service, wanted.janitor
         self._begun = {found.st_ino: found.st_size for found in (path.stat() for path in self._files())}
 
     def new_lines(self) -> list[bytes]:
@@ -84,24 +86,12 @@ class Files(Log):
 
     def kept_days(self) -> int:
         """See Log."""
-        text = (self._service / "data" / "retention_minutes").read_text().strip()
-        if not text.isdigit():
-            raise Unclear("its service does not say how long lines are kept")
-        if not self._janitor_runs():
-            raise Unclear("the janitor that removes old log files is not running")
-        return math.ceil(int(text) / (24 * 60))
+        return by_s6(self._service, self._janitor)
 
     @property
     def keeper(self) -> str:
         """See Log."""
         return f"cat {self._service}/data/retention_minutes; s6-svstat {self._janitor}; head -qn 1 {self.place}/*"
-
-    def _janitor_runs(self) -> bool:
-        try:
-            pid = (self._janitor / "pid").read_text().strip()
-            return Path(f"/proc/{pid}/cwd").resolve() == self._janitor.resolve()
-        except OSError:
-            return False
 
     def _files(self) -> list[Path]:
         folder = Path(self.place)
@@ -115,53 +105,50 @@ class Journal(Log):
 
     def __init__(self, wanted: Wanted) -> None:
         super().__init__()
-        self._namespace, self._settings = wanted.log, Path(wanted.service)
+        self._namespace, self._settings = wanted.log, wanted.service
         self.place = f"/var/log/journal/*.{wanted.log}"
-        self._run("--lines=1")
+        b"".join(self._told("--lines=1"))
 
     def new_lines(self) -> list[bytes]:
         """See Log."""
-        return self._run("--identifier=gateway", "--output=cat", f"--since=@{int(self.since)}").splitlines()
+        return b"".join(self._told("--identifier=gateway", "--output=cat", f"--since=@{int(self.since)}")).splitlines()
 
     def everything(self) -> Iterator[tuple[str, bytes]]:
         """See Log."""
-        yield f"journal {self._namespace}", self._run("--output=cat")
-
-    def of_the_stack(self) -> Iterator[tuple[str, bytes]]:
-        """Return what was written since looking began, in each journal of the stack's services, by the journal's folder."""
-        stem = self._namespace.rpartition("-")[0]
-        folders = [path for root in ("/var/log/journal", "/run/log/journal") for path in Path(root).glob(f"*.{stem}-*")]
-        for folder in sorted(folders):
-            namespace = folder.name.partition(".")[2]
-            yield str(folder), self._run("--output=cat", f"--since=@{int(self.since)}", namespace=namespace)
+        rest = b""
+        for piece in self._told("--output=cat"):
+            lines, end, rest = (rest + piece).rpartition(b"\n")
+            yield f"journal {self._namespace}", lines + end
+        yield f"journal {self._namespace}", rest
 
     def oldest(self) -> float | None:
         """See Log."""
-        first = self._run("--output=short-unix").partition(b"\n")[0]
-        match = re.match(rb"\d+\.\d+", first)
+        match = re.match(rb"\d+\.\d+", next(self._told("--output=short-unix"), b""))
         return float(match[0]) if match else None
 
     def kept_days(self) -> int:
         """See Log."""
-        match = re.search(r"^MaxRetentionSec=(\d+)day$", self._settings.read_text(), re.MULTILINE)
-        if not match:
-            raise Unclear("its journal does not say how long lines are kept")
-        return int(match[1])
+        return by_journald(self._settings)
 
     @property
     def keeper(self) -> str:
         """See Log."""
         return f"grep MaxRetentionSec {self._settings}; journalctl --namespace={self._namespace} --output=short-iso | head -n 1"
 
-    def _run(self, *options: str, namespace: str = "") -> bytes:
-        command = ["journalctl", f"--namespace={namespace or self._namespace}", "--quiet", "--no-pager", *options]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False, timeout=120)
-        except subprocess.TimeoutExpired:
-            raise Unclear("its journal could not be read in 120 s") from None
-        if done.returncode != 0:
-            raise Unclear(f"its journal cannot be read: {done.stderr.decode(errors='replace').strip()[:200]}")
-        return done.stdout
+    def _told(self, *options: str) -> Iterator[bytes]:
+        """Yield what journalctl prints, in pieces: years of requests do not fit into memory."""
+        command = ["journalctl", f"--namespace={self._namespace}", "--quiet", "--no-pager", *options]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - pipes were asked for
+            try:
+                while piece := process.stdout.read(_PIECE):
+                    yield piece
+                said = process.stderr.read(200).decode(errors="replace").strip()
+            except GeneratorExit:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            raise Unclear(f"its journal cannot be read: {said}")
 
 
 def open_log(wanted: Wanted) -> Log:
@@ -225,6 +212,6 @@ def retention(log: Log) -> Fact:
         days, oldest = log.kept_days(), log.oldest()
     except (OSError, Unclear) as error:
         return unclear("retention_days", str(error), log.keeper)
-    age = 0 if oldest is None else math.ceil((time.time() - oldest) / _DAY_S)
+    age = 0 if oldest is None else math.ceil((time.time() - oldest) / DAY_S)
     said = "the log is empty" if oldest is None else f"the oldest line was written within the last {age} days"
     return Fact("retention_days", max(days, age), log.keeper, f"kept for {days} days; {said}")

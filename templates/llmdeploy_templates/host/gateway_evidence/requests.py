@@ -9,14 +9,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from .canary import Planted
+from ..evidence.kernel import Unclear
+from ..evidence.scan import Marks
 from .keys import stranger
-from .model import Fact, Unclear, unclear
+from .model import Fact, unclear
 from .processes import Listener
 from .tls import client, speaks_plainly
 
 _TIMEOUT_S = 10.0
 _MODELS, _CHAT = "/v1/models", "/v1/chat/completions"
+_ROUTES = (
+    ("GET", _MODELS, None),
+    *(("POST", f"/v1/{name}", b"{}") for name in ("chat/completions", "completions", "embeddings", "responses")),
+)
+_ENGINE_ONLY = ("/metrics", "/version", "/v1/load", "/openapi.json")
+"""What an engine answers to anybody, and nobody needs from outside."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Client:
             raise Unclear(f"{self.name} gave no answer to a broken request: {type(error).__name__}") from None
 
 
-def ask_everywhere(listeners: Sequence[Listener], planted: Planted) -> Asked:
+def ask_everywhere(listeners: Sequence[Listener], planted: Marks) -> Asked:
     """Send all requests to every listener. Raises Unclear when one gets no answer."""
     asked = Asked()
     for listener in listeners:
@@ -104,11 +111,14 @@ def ask_everywhere(listeners: Sequence[Listener], planted: Planted) -> Asked:
 
 
 def _without_key(one: Client, asked: Asked) -> None:
-    for method, target, body in (("GET", _MODELS, None), ("POST", _CHAT, b"{}")):
+    for method, target, body in _ROUTES:
         for name, headers in _refused_headers():
             answer = one.ask(method, target, headers, body)
             line = f"{one.name} {method} {target} {name}: {answer.status}"
             asked.note("authenticated", line, answer.status == 401)
+    for target in _ENGINE_ONLY:
+        answer = one.ask("GET", target, {})
+        asked.note("authenticated", f"{one.name} GET {target} without a key: {answer.status}", answer.status in (401, 404))
 
 
 def _refused_headers() -> Iterator[tuple[str, dict[str, str]]]:
@@ -125,9 +135,8 @@ def _with_query(one: Client, asked: Asked) -> None:
         asked.note("no-query", line, (answer.status, answer.code) == (400, "query_not_accepted"))
 
 
-def _with_content(one: Client, planted: Planted, asked: Asked) -> None:
+def _with_content(one: Client, mark: Marks, asked: Asked) -> None:
     """Send a marker of its own in every place where a client can put text."""
-    mark = planted.marks
     headers = {
         "authorization": f"Bearer {mark['authorization']}",
         "cookie": f"session={mark['header']}",

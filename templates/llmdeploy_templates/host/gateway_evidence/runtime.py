@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import socket
 
-from .model import Unclear
+from ..evidence.kernel import Unclear
 
 _MAP = re.compile(r"^-?\d+ \((.*?)\) ", re.MULTILINE)
 _ENTRY = re.compile(rb"^0x[0-9a-f]+ (.*)$", re.MULTILINE)

@@ -7,7 +7,8 @@ import ssl
 import warnings
 from collections.abc import Sequence
 
-from .model import Fact, Unclear, unclear
+from ..evidence.kernel import Unclear
+from .model import Fact, unclear
 from .processes import Listener
 
 VERSIONS = {

@@ -188,6 +188,8 @@ def verify(path: Path, head: str | None = None) -> Verification:
     Raises:
         LlmdeployError: it cannot be read.
     """
+    if path.exists() and not path.is_file():
+        raise LlmdeployError(f"cannot read {path}: it is no file", hint="name a file of .llmdeploy/evidence")
     try:
         content = path.read_bytes()
     except OSError as error:

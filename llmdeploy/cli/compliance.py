@@ -20,7 +20,7 @@ app = verb()
 
 @app.callback()
 def compliance() -> None:
-    """Show what compliance profiles demand, and where laws and standards say so."""
+    """Show what compliance profiles demand, and who says so."""
 
 
 @app.command()

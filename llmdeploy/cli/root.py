@@ -29,7 +29,7 @@ VERBS = {
     "audit": "Prove that what was applied keeps to its profiles.",
     "logs": "Show the logs of engine and gateway.",
     "catalog": "Show what is known of models, machines and prices.",
-    "compliance": "Show what compliance profiles demand, and where laws and standards say so.",
+    "compliance": "Show what compliance profiles demand, and who says so.",
     "schema": "Print the JSON Schema of the stack file.",
     "version": "Print the version.",
 }

@@ -54,8 +54,13 @@ def inputs_of(stack: Path, variables: Mapping[str, str] | None = None, var_files
     """Return what the user gave, with this process's environment. Reads nothing yet.
 
     Raises:
-        LlmdeployError: there is no such file or folder.
+        LlmdeployError: there is no such file or folder, or its path cannot be written into a state.
     """
+    try:
+        str(stack.absolute()).encode()
+    except UnicodeEncodeError:
+        hint = "rename the folder, or work in another one"
+        raise LlmdeployError("the path of the stack file is no UTF-8, which state and plans are written in", hint=hint) from None
     if not stack.exists() and stack.suffix not in (".yaml", ".yml"):
         raise LlmdeployError(f"there is no file or folder {stack}", hint="`llmdeploy init` writes a stack file")
     return Inputs(stack, variables or {}, tuple(var_files))

@@ -81,5 +81,6 @@ def verdict_document(verdict: Verdict) -> dict[str, Tree]:
         "records": len(verdict.found.records),
         "intact": verdict.intact,
         "vouched": verdict.vouched,
-        "problems": [asdict(one) for one in verdict.found.problems],
+        "problems": [asdict(one) for one in verdict.found.problems[:_SHOWN]],
+        "problem_count": len(verdict.found.problems),
     }

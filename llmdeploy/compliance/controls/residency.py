@@ -148,6 +148,18 @@ def _disclosed(subject: Subject) -> Iterator[Breach]:
     for processor in sorted({traits.processor for traits in subject.traits.values()} - {""}):
         yield from _of_processor(processor, subject.traits)
     yield from _fetches(subject)
+    yield from _disputed(subject)
+
+
+def _disputed(subject: Subject) -> Iterator[Breach]:
+    """Tell of statements that the table knows otherwise: who runs a server answers to a law, wherever the server stands."""
+    places = Places.load()
+    for host, endpoint in sorted(subject.policy.endpoints.items()):
+        law = places.server_country(host)
+        if law and law != endpoint.country:
+            stands = "inside the site" if endpoint.country == "site" else f"in {endpoint.country}"
+            sentence = f"the stack file states that {host} stands {stands}; who runs it is known to be under the law of {law}"
+            yield Breach(sentence, f"compliance.endpoints.{host}", "be sure of it, or name another server", advice=True)
 
 
 def _of_processor(processor: str, found: Mapping[str, Traits]) -> Iterator[Breach]:

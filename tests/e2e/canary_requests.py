@@ -161,7 +161,7 @@ class Bodies:
         yield Canary("in chunks", endless + b"%x\r\n" % len(chunk) + chunk + b"\r\n0\r\n\r\n", (413,))
         yield Canary("coding", self._raw(good, ("transfer-encoding", text("coding"))), (*REFUSED, 0, 501))
         yield Canary("expectation", self._raw(good, ("expect", text("expect"))), (*REFUSED, 200, 417))
-        yield Canary("upgrade", self._raw(good, ("connection", "upgrade"), ("upgrade", text("protocol"))), (*REFUSED, 200))
+        yield Canary("upgrade", self._raw(good, ("connection", "upgrade, close"), ("upgrade", text("protocol"))), (*REFUSED, 200))
 
     def _no_requests(self) -> Iterator[Canary]:
         text = self.text

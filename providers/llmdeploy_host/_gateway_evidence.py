@@ -24,7 +24,7 @@ from .host_supervisor import JANITOR
 
 FACTS = (
     *("exposure", "in_transit", "tls_min", "authenticated", "guards", "log_fields", "stored_keys", "private"),
-    *("retention_days", "content_found"),
+    *("retention_days", "content_found", "data_flows"),
 )
 """What the program tells, each with a value or a reason."""
 

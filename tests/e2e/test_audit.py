@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +211,7 @@ WRONG: Final = {
 
 
 @contextmanager
-def made(guarded: Guarded, do: str, undo: str) -> Iterator[None]:
+def made(guarded: Guarded, do: str, undo: str) -> Generator[None]:
     """Run one script before and one after."""
     machine, slug = guarded.machine, guarded.slug
     head = f"""set -eu; lib=/var/lib/llmdeploy/{slug} run=/run/llmdeploy/{slug} log=/var/log/llmdeploy/{slug}

@@ -71,9 +71,13 @@ def planned(world: World) -> dict[str, Any]:
 
 
 def bad(world: World, *, unclear: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Every fact that is not as it was planned; those of `unclear`, and no others, must have a reason."""
+    """Every fact that is not as it was planned; those of `unclear`, and no others, must have a reason.
+
+    Where it sends requests cannot be told of any configuration that was edited by hand.
+    """
     found = look(world)
-    assert {fact for fact, one in found.items() if one.reason} == set(unclear), [one.reason for one in found.values()]
+    untold = {fact for fact, one in found.items() if one.reason}
+    assert untold - {"data_flows"} == set(unclear) - {"data_flows"}, [one.reason for one in found.values()]
     return {fact: one.value for fact, one in found.items() if not one.reason and one.value != planned(world)[fact]}
 
 
@@ -274,6 +278,19 @@ def test_error_texts_are_not_judged_by_a_configuration_that_somebody_loaded(worl
     long_ago = time.time() - 3600
     os.utime(Path(world.paths.run, "edge", "loaded"), (long_ago, long_ago))
     assert "after its configuration was noted" in look(world)["guards"].reason
+
+
+def test_a_server_elsewhere_is_seen(world: World) -> None:
+    assert look(world)["data_flows"].value == []
+    by_hand(world, lambda text: re.sub(r"^(backend engine\n)", r"\1  server away 192.0.2.7:443\n", text, flags=re.MULTILINE))
+    (flow,) = look(world)["data_flows"].value
+    assert (flow["to"], flow["carries"]) == ("192.0.2.7", "prompts")
+    Traits.model_validate({"data_flows": [flow]})
+
+
+def test_where_it_sends_is_not_told_of_a_configuration_that_was_edited(world: World) -> None:
+    by_hand(world, lambda text: text + "\n# by hand\n")
+    assert "has not loaded" in look(world)["data_flows"].reason
 
 
 def test_error_texts_that_nobody_asked_to_replace_are_no_guard(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
 
 from ..evidence.kernel import Unclear
@@ -12,7 +13,7 @@ from ..evidence.scan import Marks, Search, prove
 from .model import Fact, Wanted, unclear
 from .processes import started_at
 from .records import Files, Log
-from .runtime import worker
+from .runtime import servers, worker
 
 _SLACK_S = 10.0
 """Seconds from the note to the worker's start at a start of the machine under load."""
@@ -103,3 +104,23 @@ def guards(wanted: Wanted, wrong: Sequence[str], lines: Sequence[str]) -> Fact:
             return unclear("guards", f"generic-errors: {differs}", command, "\n".join(output))
         held = held if differs else ["generic-errors", *held]
     return Fact("guards", held, command, "\n".join(output))
+
+
+def flows(wanted: Wanted) -> Fact:
+    """Tell where the gateway sends requests besides the engines of this machine, and nothing when that is nowhere.
+
+    Its servers are read from the running process; that nothing else is sent anywhere (logs, mails) in its configuration.
+    """
+    admin = f"{wanted.sockets}/admin.sock"
+    command = f"echo 'show servers state' | socat - {admin}; sha256sum {wanted.folder}/haproxy.cfg"
+    try:
+        found = servers(admin)
+    except (OSError, Unclear) as error:
+        return unclear("data_flows", str(error), command)
+    output = "\n".join(f"{name}: {address or 'a socket of this machine'}" for name, address in sorted(found.items()))
+    away = sorted({address for address in found.values() if address and not ip_address(address).is_loopback})
+    if away:
+        told = [{"what": "requests of clients", "to": address, "region": None, "carries": "prompts"} for address in away]
+        return Fact("data_flows", told, command, output)
+    differs = runs_what_was_applied(wanted)
+    return unclear("data_flows", differs, command, output) if differs else Fact("data_flows", [], command, output)

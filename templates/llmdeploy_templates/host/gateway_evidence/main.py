@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ..evidence.kernel import Unclear
 from ..evidence.scan import Marks
-from .files import content, guards, private
+from .files import content, flows, guards, private
 from .keys import stored
 from .model import FACTS, Fact, Wanted, unclear
 from .processes import Listener, exposure, gateway_pids, listeners, strangers
@@ -50,6 +50,7 @@ def look(wanted: Wanted) -> list[Fact]:
         stored(wanted, pids, log),
         private(wanted, log),
         retention(log),
+        flows(wanted),
     ]
 
 

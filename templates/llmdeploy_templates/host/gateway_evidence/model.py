@@ -7,7 +7,7 @@ from typing import Any
 
 FACTS = (
     *("exposure", "in_transit", "tls_min", "authenticated", "guards", "log_fields", "stored_keys", "private"),
-    *("retention_days", "content_found"),
+    *("retention_days", "content_found", "data_flows"),
 )
 """Every fact that the probe tells, by name; one that it cannot tell has a reason."""
 

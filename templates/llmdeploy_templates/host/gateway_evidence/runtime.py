@@ -8,6 +8,8 @@ import socket
 from ..evidence.kernel import Unclear
 
 _MAP = re.compile(r"^-?\d+ \((.*?)\) ", re.MULTILINE)
+_ADDRESS = 4
+"""Column of `show servers state` with a server's address."""
 _ENTRY = re.compile(rb"^0x[0-9a-f]+ (.*)$", re.MULTILINE)
 
 
@@ -26,6 +28,15 @@ def maps(path: str) -> dict[str, bytes]:
     if not overview.startswith("# id"):
         raise Unclear("the running gateway does not show its maps")
     return {name: b"\n".join(_ENTRY.findall(ask(path, f"show map {name}"))) for name in sorted(set(_MAP.findall(overview)))}
+
+
+def servers(path: str) -> dict[str, str]:
+    """Return the address of every server that requests can go to, by `backend/server`; "" for a Unix socket."""
+    rows = [line.split() for line in ask(path, "show servers state").decode(errors="replace").splitlines()]
+    known = [row for row in rows if len(row) > _ADDRESS and row[0].isdigit()]
+    if not known:
+        raise Unclear("the running gateway does not show its servers")
+    return {f"{row[1]}/{row[3]}": "" if row[_ADDRESS] == "-" else row[_ADDRESS] for row in known}
 
 
 def worker(path: str) -> int:

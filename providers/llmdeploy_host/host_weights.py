@@ -266,7 +266,10 @@ def _look(ctx: Context, prior: Prior, args: Mapping[str, Tree]) -> OperationResu
     del args
     spec = prior.spec_as(WeightsSpec)
     private = private_question((f"{spec.volume}/weights",), (str(spec.user),))
-    return observed(ask(ctx, spec.host, (files_question(spec), private)))
+    found = ask(ctx, spec.host, (files_question(spec), private))
+    # The state names each file by its digest: files that have these are pinned, whatever a plan knew before.
+    pinned = [one.model_copy(update={"fact": "pinned"}) for one in found if one.fact == "intact"]
+    return observed([*found, *pinned])
 
 
 def preflight_script(spec: WeightsSpec) -> str:

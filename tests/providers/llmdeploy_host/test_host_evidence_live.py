@@ -75,7 +75,7 @@ def weights(place: Lab, tmp_path: Path) -> Weights:
 
 def test_weights_as_applied_are_intact_safe_and_private(weights: Weights) -> None:
     found = weights.seen()
-    assert values(found) == {"intact": True, "formats": ["safetensors"], "private": True}
+    assert values(found) == {"intact": True, "formats": ["safetensors"], "private": True, "pinned": True}
     assert all(one.command for one in found.values())
 
 

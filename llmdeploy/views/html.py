@@ -6,13 +6,14 @@ and what cannot be seen is made visible. The same plan gives the same bytes, all
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .. import __version__
 from ..change import Action
 from ..plan import Plan
 from ..policy import Finding, alike
+from ..resource import Tree
 from . import value
 from .figures import TIMES, gpu_title
 from .html_architecture import architecture
@@ -170,9 +171,18 @@ def _overview(plan: Plan, sizing: SizingView | None, cost: CostView | None) -> I
         against = f"{cost.change} what exists now" if cost.change else f"{cost.hour} USD an hour"
         without = f"; without {', '.join(cost.unpriced)}" if cost.unpriced else ""
         yield Figure("Cost", cost.month_short, "USD a month", against + without)
+    if plan.compliance:
+        yield _controls(plan.compliance)
     if sizing:
         asked = [one for one in sizing.figures if one.name in _ASKED_FIRST]
         yield from (replace(one, note=f"{_ASKED_FIRST[one.name]}{one.note}") for one in asked)
+
+
+def _controls(judged: Mapping[str, Tree]) -> Figure:
+    standings = [control["standing"] for control in judged["controls"]]
+    refused = sum(one in ("refused", "to_state") for one in standings)
+    verdict = f"{refused} refuse this plan" if refused > 1 else "1 refuses this plan" if refused else "none refuses this plan"
+    return Figure("Controls kept", str(standings.count("kept")), f"of {len(standings)}", verdict)
 
 
 def _must_read(plan: Plan) -> Iterator[MustRead]:

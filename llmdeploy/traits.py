@@ -142,6 +142,4 @@ class Traits(_Noun):
         return {name: value for name, value in facts.items() if name in _ALWAYS or value not in (None, "", False)}
 
 
-_ALWAYS = frozenset(
-    {"region", "at_rest", "in_transit", "exposure", "data_flows", "retention_days", "custody", "pinned", "notes"}
-)
+_ALWAYS = frozenset({"region", "at_rest", "in_transit", "exposure", "data_flows", "retention_days", "custody", "pinned", "notes"})

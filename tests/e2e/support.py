@@ -50,10 +50,11 @@ def engine_python() -> str:
 
 def _build(spec: RuntimeSpec) -> str:
     run = Run(Identity("enginetests", uuid.uuid4().hex), Path(tempfile.gettempdir()), os.environ)
-    context = Context(run, "host_engine_runtime.tests", timeout_s=1800, on_progress=print)
-    outputs = RESOURCE.create(context, spec)
+    address = "host_engine_runtime.tests"
+    outputs = RESOURCE.create(Context(run, address, timeout_s=1800, on_progress=print), spec)
     atexit.register(shutil.rmtree, Paths(run.slug).locks)
-    atexit.register(RESOURCE.delete, context, Prior(context.address, "tests", spec.tree(), outputs.tree()))
+    prior = Prior(address, "tests", spec.tree(), outputs.tree())
+    atexit.register(lambda: RESOURCE.delete(Context(run, address, timeout_s=300), prior))
     return outputs.python
 
 

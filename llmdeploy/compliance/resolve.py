@@ -13,7 +13,6 @@ from .profiles import PROFILES, RESIDENCY, demanded_by
 
 _RETENTION = {"pci-dss": "RET-02", "eu-ai-act": "AIA-02"}
 """The control with which a profile keeps log lines for a least number of days."""
-_STRICTEST: tuple[Residency, ...] = ("eu", "eea", "adequate")
 
 
 def resolve(stack: Stack) -> Policy:
